@@ -1,0 +1,68 @@
+//! # The house
+//!
+//! claimgate verifies a caller's JWT, builds the input document, and decides in Rego. One request walks this line:
+//!
+//! ```text
+//! bytes ─ serve::limits (size, time) ─► http::Request
+//!  └ serve::<door>: parse ───────────► AccessRequest + Option<RawToken>            Err → 400
+//!     └ snapshot: take Arc<Snapshot> once
+//!        └ token: RawToken → UnverifiedHeader → IssuerProfile → VerifyKey → VerifiedClaims   Err → 401 (503 if no keys were ever had)
+//!           └ input: AccessRequest + Caller ─► policy::Value
+//!              └ policy: PolicySet + input ─► Outcome                              Err → Deny (500 on the OPA door)
+//!                 └ authorize::decide(Outcome) ─► Decision
+//!                    └ telemetry: metrics + decision log
+//!  ◄─ serve::<door>: answer
+//! ```
+//!
+//! A change flows the other way: file event (or poll) → debounce → read everything into memory → compile and check →
+//! new [`snapshot::Snapshot`] → swap. Any error leaves the old snapshot serving.
+//!
+//! # The rooms, in reading order
+//!
+//! Each module may use only what stands above it; `tests/it/tidy.rs` holds that.
+//!
+//! | layer | module | its single responsibility |
+//! |---|---|---|
+//! | 0 | [`request`], [`path`], [`shutdown`] | the question; the one path canonicaliser; signals → drain |
+//! | 1 | [`token`] | bytes → `VerifiedClaims`, or why not. The only user of `jsonwebtoken` |
+//! | 1 | [`policy`] | (policy set, input) → `Outcome`. The only user of `regorus` |
+//! | 2 | [`input`] | the document that policy sees; owns the reserved keys |
+//! | 2 | [`snapshot`] | one immutable world and its channel |
+//! | 3 | [`authorize`] | outcome + caller → `Decision`; the only place that makes a `Permit` |
+//! | 4 | [`telemetry`] | decision log, metrics, log set-up |
+//! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of outbound HTTP |
+//! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
+//! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
+//! | 7 | [`cli`] | wiring and exit codes |
+//!
+//! # Invariants
+//!
+//! 1. `regorus`, `jsonwebtoken`, `axum` and `notify` are each named in exactly one module.
+//! 2. No I/O, clock or lock below `reload` and `serve`; time is an argument.
+//! 3. One request uses exactly one `Arc<Snapshot>`.
+//! 4. `Permit` and `VerifiedClaims` have private fields and one constructor each.
+//! 5. Every `Err` ends as a Deny with a stable code; no panic on the request path.
+//! 6. What claimgate asserts (`token`, `live`, `meta`, and `request` on the doors that build it) can never come from a
+//!    client: an input that sets a reserved key is refused.
+//! 7. A token's bytes have no `Display`, a redacted `Debug`, and reach no log, metric, error or decision event.
+
+pub mod path;
+pub mod request;
+pub mod shutdown;
+
+pub mod policy;
+pub mod token;
+
+pub mod input;
+pub mod snapshot;
+
+pub mod authorize;
+
+pub mod reload;
+pub mod telemetry;
+
+pub mod serve;
+
+pub mod config;
+
+pub mod cli;

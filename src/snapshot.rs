@@ -1,0 +1,192 @@
+//! One immutable, revisioned world (policies, data, issuer profiles and keys) and the channel it travels through.
+//!
+//! A request takes one `Arc<Snapshot>` and uses it to the end. `reload` is the only sender. This module does no I/O
+//! and makes no decisions; it also carries [`Health`], what `reload` knows about the outside world, because the
+//! admin door and the metrics show it and must not depend on `reload`.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    policy::{Entrypoint, PolicySet},
+    token::{KeyRing, Profiles},
+};
+
+/// One immutable world. A request uses exactly one.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Content digest of policies, data, profiles and keys: 16 lower-case hex digits. Equal content, equal revision.
+    pub revision: String,
+    /// When this snapshot was activated.
+    pub activated_at: SystemTime,
+    /// Compiled policies and base data.
+    pub policies: Arc<PolicySet>,
+    /// The rule that the deciding doors ask; checked to exist when the snapshot was made. `None` on a plain OPA
+    /// service that configures none.
+    pub entrypoint: Option<Entrypoint>,
+    /// Issuer profiles.
+    pub profiles: Arc<Profiles>,
+    /// Keys by issuer.
+    pub keys: Arc<KeyRing>,
+    /// Where the caller's current record stands in `data`, when configured.
+    pub subject: Option<SubjectSource>,
+    /// May a request without a token reach policy?
+    pub anonymous: Anonymous,
+}
+
+/// What happens to a request that carries no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Anonymous {
+    /// 401 before policy is asked.
+    #[default]
+    Deny,
+    /// Policy decides; `input.token` is absent.
+    AllowToPolicy,
+}
+
+/// Where the caller's live record is: `data.<from>[<claim>]` becomes `input.live`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubjectSource {
+    /// Path under `data`, without the leading `data`: `["users"]`.
+    pub from: Vec<String>,
+    /// The claim whose value is the key: `sub`, or a projected claim.
+    pub key: String,
+}
+
+/// The reading side that `serve` holds: the current snapshot, the health of what feeds it, and a way to ask for keys.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    current: watch::Receiver<Arc<Snapshot>>,
+    health: watch::Receiver<Arc<Health>>,
+    key_requests: mpsc::Sender<KeyRequest>,
+}
+
+/// The writing side that `reload` holds.
+#[derive(Debug)]
+pub struct Publisher {
+    current: watch::Sender<Arc<Snapshot>>,
+    health: watch::Sender<Arc<Health>>,
+}
+
+/// "A token of `issuer` names a key that I do not have": answered when a bounded refetch ended, or was suppressed.
+#[derive(Debug)]
+pub struct KeyRequest {
+    /// The configured issuer whose keys are wanted.
+    pub issuer: String,
+    /// Answered with `true` when a newer snapshot with fresh keys was published.
+    pub done: oneshot::Sender<bool>,
+}
+
+/// What `reload` knows about the world outside. Shown by `/health`, `/v1/status` and the metrics.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Health {
+    /// Successful activations since start, the first included.
+    pub reloads: u64,
+    /// Failed attempts since start.
+    pub reload_failures: u64,
+    /// The problems of the newest attempt; empty when it succeeded. While not empty, an older snapshot serves.
+    pub errors: Vec<Problem>,
+    /// Unix seconds of the last successful activation.
+    pub last_success: Option<u64>,
+    /// Unix seconds of the last failed attempt.
+    pub last_failure: Option<u64>,
+    /// Key state by issuer.
+    pub keys: BTreeMap<String, KeyHealth>,
+}
+
+/// One problem of a failed reload, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Stable code: `rego_parse_error`, `bundle_error`, …
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// `file:line:column`, `file`, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// The state of one issuer's keys.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct KeyHealth {
+    /// Usable keys; `None` when none were ever had.
+    pub keys: Option<usize>,
+    /// Unix seconds of the last successful load.
+    pub last_success: Option<u64>,
+    /// The last failure, cleared by a success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Keys that were dropped on admission, by reason.
+    pub dropped: BTreeMap<String, usize>,
+    /// Fetches that an unknown `kid` forced, and those that the cooldown suppressed.
+    pub forced_refreshes: u64,
+    /// Unknown-`kid` requests answered without a fetch.
+    pub suppressed_refreshes: u64,
+}
+
+/// Makes the channel with its first snapshot.
+#[must_use]
+pub fn channel(first: Snapshot, health: Health) -> (Publisher, Handle, mpsc::Receiver<KeyRequest>) {
+    let (current_tx, current) = watch::channel(Arc::new(first));
+    let (health_tx, health) = watch::channel(Arc::new(health));
+    let (key_requests, receiver) = mpsc::channel(64);
+    (Publisher { current: current_tx, health: health_tx }, Handle { current, health, key_requests }, receiver)
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// The current snapshot. Take it once per request.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// The newest health report.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health.borrow())
+    }
+
+    /// Waits until the snapshot changes; `false` when the publisher is gone.
+    pub async fn changed(&mut self) -> bool {
+        self.current.changed().await.is_ok()
+    }
+
+    /// Asks for fresh keys of `issuer` and waits for at most `patience`. `true` means: take the snapshot again and
+    /// retry once. Never queues without bound: a full queue answers `false` at once.
+    pub async fn request_keys(&self, issuer: &str, patience: Duration) -> bool {
+        let (done, answer) = oneshot::channel();
+        let request = KeyRequest { issuer: issuer.to_owned(), done };
+        if self.key_requests.try_send(request).is_err() {
+            return false;
+        }
+        matches!(tokio::time::timeout(patience, answer).await, Ok(Ok(true)))
+    }
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    /// Puts a new world in place. Requests under way keep the one they took.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.current.send_replace(Arc::new(snapshot));
+    }
+
+    /// The snapshot that serves now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Changes the health report.
+    pub fn update_health(&self, change: impl FnOnce(&mut Health)) {
+        self.health.send_modify(|health| change(Arc::make_mut(health)));
+    }
+}
