@@ -1,0 +1,290 @@
+//! Metrics in Prometheus' text form: decisions by outcome and reason, verification failures by reason, latency, and,
+//! read at scrape time, what the snapshot channel knows (reloads, ages, revisions, keys).
+//!
+//! Label values come from closed lists or from the configuration, never from a request, so a client cannot grow them.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
+    metrics::{
+        counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram,
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{Record, decision_log::DecisionLog};
+use crate::snapshot::Handle;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<DecisionLabels, Counter>,
+    verification_failures: Family<ReasonLabels, Counter>,
+    evaluation: Histogram,
+    verification: Histogram,
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    refused: Family<ReasonLabels, Counter>,
+    connections: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    door: &'static str,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    code: u16,
+    handler: &'static str,
+    method: &'static str,
+}
+
+/// Reads the snapshot channel when somebody scrapes.
+#[derive(Debug)]
+struct WorldCollector {
+    snapshots: Handle,
+    log: Arc<DecisionLog>,
+}
+
+/// 1 µs … 1 s, the buckets of OPA's `http_request_duration_seconds` with three more in the range that matters here.
+const SECONDS: [f64; 13] = [1e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.1, 1.0];
+
+fn seconds_histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+impl Metrics {
+    pub(super) fn new(snapshots: Handle, log: Arc<DecisionLog>) -> Self {
+        let mut registry = Registry::default();
+        let decisions = Family::default();
+        let verification_failures = Family::default();
+        let evaluation = seconds_histogram();
+        let verification = seconds_histogram();
+        let histogram: fn() -> Histogram = seconds_histogram;
+        let requests = Family::new_with_constructor(histogram);
+        let refused = Family::default();
+        let connections = Gauge::default();
+        registry.register_with_unit(
+            "http_request_duration",
+            "HTTP requests by handler, method and status code, as OPA names them",
+            Unit::Seconds,
+            requests.clone(),
+        );
+        let ours = registry.sub_registry_with_prefix("claimgate");
+        ours.register("decisions", "Decisions by door, outcome and reason", decisions.clone());
+        ours.register(
+            "token_verification_failures",
+            "Tokens that were refused, by reason",
+            verification_failures.clone(),
+        );
+        ours.register(
+            "requests_refused",
+            "Requests refused before any decision, by reason: malformed, too large, too slow, reserved input key",
+            refused.clone(),
+        );
+        ours.register_with_unit("evaluation", "Time to evaluate policy", Unit::Seconds, evaluation.clone());
+        ours.register_with_unit("token_verification", "Time to verify a token", Unit::Seconds, verification.clone());
+        ours.register("connections", "Open client connections", connections.clone());
+        registry.register_collector(Box::new(WorldCollector { snapshots, log }));
+        Self { registry, decisions, verification_failures, evaluation, verification, requests, refused, connections }
+    }
+
+    pub(super) fn decided(&self, record: &Record<'_>) {
+        self.decisions
+            .get_or_create(&DecisionLabels { door: record.door, outcome: record.outcome, reason: record.reason })
+            .inc();
+        if let Some(took) = record.evaluation {
+            self.evaluation.observe(took.as_secs_f64());
+        }
+        if let Some(took) = record.verification {
+            self.verification.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A token was refused. `reason` is a `TokenError` code.
+    pub fn verification_failed(&self, reason: &'static str) {
+        self.verification_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// One HTTP request was answered. `handler` is one of a closed list: `v1/data`, `health`, …
+    pub fn answered(&self, handler: &'static str, method: &'static str, code: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { code, handler, method }).observe(took.as_secs_f64());
+    }
+
+    /// A client connected; the guard counts it until it is dropped.
+    #[must_use]
+    pub fn connected(&self) -> ConnectionGuard {
+        self.connections.inc();
+        ConnectionGuard(self.connections.clone())
+    }
+
+    /// The text exposition (`application/openmetrics-text; version=1.0.0`).
+    ///
+    /// # Errors
+    /// Never in practice: the formatter's own error.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::with_capacity(8 * 1024);
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Counts one open connection.
+#[derive(Debug)]
+pub struct ConnectionGuard(Gauge);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+// === impl WorldCollector ===
+
+impl Collector for WorldCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let snapshot = self.snapshots.current();
+        let health = self.snapshots.health();
+        let now = unix_seconds(SystemTime::now());
+
+        gauge(
+            &mut encoder,
+            "claimgate_build_info",
+            "The running build",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+            1.0,
+        )?;
+        gauge(
+            &mut encoder,
+            "claimgate_snapshot_info",
+            "The snapshot that serves now",
+            &[("revision", &snapshot.revision)],
+            1.0,
+        )?;
+        let activated = unix_seconds(snapshot.activated_at);
+        gauge(
+            &mut encoder,
+            "claimgate_snapshot_age_seconds",
+            "Age of the snapshot that serves now",
+            &[],
+            (now - activated).max(0.0),
+        )?;
+        counter_by(
+            &mut encoder,
+            "claimgate_reloads",
+            "Attempts to load policies, data and configuration, by result",
+            "result",
+            &[("success", health.reloads), ("failure", health.reload_failures)],
+        )?;
+        gauge(
+            &mut encoder,
+            "claimgate_reload_problems",
+            "Problems of the newest attempt; not 0 while an older snapshot serves",
+            &[],
+            count(health.errors.len()),
+        )?;
+        if !snapshot.policies.bundles().is_empty() {
+            let mut family = encoder.encode_descriptor(
+                "claimgate_bundle_info",
+                "Active bundles",
+                None,
+                prometheus_client::metrics::MetricType::Gauge,
+            )?;
+            for bundle in snapshot.policies.bundles() {
+                let labels = [("name", bundle.name.as_str()), ("revision", bundle.revision.as_str())];
+                ConstGauge::new(1i64).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        type Reading = fn(&crate::snapshot::KeyHealth, f64) -> Option<f64>;
+        let by_issuer: [(&str, &str, Reading); 2] = [
+            ("claimgate_jwks_keys", "Usable keys by issuer", |keys, _| keys.keys.map(count)),
+            ("claimgate_jwks_age_seconds", "Time since an issuer's keys were last loaded", |keys, now| {
+                keys.last_success.and_then(|at| u32::try_from(at).ok()).map(|at| (now - f64::from(at)).max(0.0))
+            }),
+        ];
+        for (name, help, read) in by_issuer {
+            if health.keys.is_empty() {
+                break;
+            }
+            let mut family =
+                encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+            for (issuer, keys) in &health.keys {
+                if let Some(value) = read(keys, now) {
+                    let labels = [("issuer", issuer.as_str())];
+                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
+        let refreshes = health.keys.values().fold((0, 0), |(forced, suppressed), keys| {
+            (forced + keys.forced_refreshes, suppressed + keys.suppressed_refreshes)
+        });
+        counter_by(
+            &mut encoder,
+            "claimgate_jwks_forced_refreshes",
+            "Fetches that an unknown key id asked for, by what became of them",
+            "result",
+            &[("fetched", refreshes.0), ("suppressed", refreshes.1)],
+        )?;
+        let dropped = ConstCounter::new(self.log.dropped());
+        dropped.encode(encoder.encode_descriptor(
+            "claimgate_decision_log_dropped",
+            "Decision events lost because the queue was full",
+            None,
+            dropped.metric_type(),
+        )?)
+    }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    labels: &[(&str, &str)],
+    value: f64,
+) -> Result<(), fmt::Error> {
+    let metric = ConstGauge::new(value);
+    let mut family = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+    if labels.is_empty() { metric.encode(family) } else { metric.encode(family.encode_family(&labels)?) }
+}
+
+fn counter_by(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+    for (value, total) in values {
+        let labels = [(label, *value)];
+        ConstCounter::new(*total).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn count(n: usize) -> f64 {
+    u32::try_from(n).map_or(f64::MAX, f64::from)
+}
