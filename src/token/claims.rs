@@ -1,0 +1,237 @@
+//! The claims set: parsed once before the signature, judged after it, and reduced to what the profile projects. It
+//! keeps nothing that the profile does not name, and refuses tokens that are not access tokens.
+
+use serde_json::{Map, Value};
+
+use super::{
+    compact::{Compact, Limits},
+    error::{TokenError, Untrusted},
+    json,
+    profile::{IssuerProfile, join},
+    signature::SignatureChecked,
+    time::Times,
+};
+
+/// What is left after every check passed. Only [`verify()`](super::verify()) makes one.
+#[derive(Debug, Clone)]
+pub struct VerifiedClaims {
+    issuer: String,
+    subject: Option<String>,
+    audience: Vec<String>,
+    scopes: Vec<String>,
+    id: Option<String>,
+    issued_at: Option<i64>,
+    expires_at: i64,
+    key_id: Option<String>,
+    claims: Map<String, Value>,
+}
+
+/// A claims set whose signature may not have been checked yet.
+pub(super) struct Payload(Map<String, Value>);
+
+/// Claims that only an ID token has (OpenID Connect Core §2, §3.3.2.11).
+const ID_TOKEN_CLAIMS: [(&str, &str); 3] =
+    [("at_hash", "it has `at_hash`"), ("c_hash", "it has `c_hash`"), ("nonce", "it has `nonce`")];
+
+// === impl Payload ===
+
+impl Payload {
+    pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
+        let claims = json::parse_object(&token.payload_bytes()?, limits.json()).map_err(TokenError::Payload)?;
+        Ok(Self(claims))
+    }
+
+    pub(super) fn claims(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    pub(super) fn into_claims(self) -> Map<String, Value> {
+        self.0
+    }
+
+    pub(super) fn issuer(&self) -> Result<&str, TokenError> {
+        match self.0.get("iss") {
+            Some(Value::String(issuer)) => Ok(issuer),
+            _ => Err(TokenError::IssuerMalformed),
+        }
+    }
+
+    fn audience(&self, profile: &IssuerProfile) -> Result<Vec<String>, TokenError> {
+        let found = match self.0.get("aud") {
+            None => {
+                return Err(TokenError::AudienceMissing {
+                    expected: join(profile.audiences()),
+                    issuer: profile.issuer().to_owned(),
+                });
+            }
+            Some(value) => strings(value).ok_or(TokenError::AudienceMalformed)?,
+        };
+        if found.iter().any(|audience| profile.audiences().contains(audience)) {
+            return Ok(found);
+        }
+        Err(TokenError::AudienceMismatch { found: Untrusted::new(&join(&found)), expected: join(profile.audiences()) })
+    }
+
+    fn subject(&self) -> Result<Option<String>, TokenError> {
+        match self.0.get("sub") {
+            None => Ok(None),
+            Some(Value::String(subject)) if !subject.is_empty() => Ok(Some(subject.clone())),
+            Some(_) => Err(TokenError::SubjectMalformed),
+        }
+    }
+
+    fn string(&self, claim: &'static str) -> Result<Option<&str>, TokenError> {
+        match self.0.get(claim) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(TokenError::ClaimMalformed { claim }),
+        }
+    }
+
+    /// `scope` (RFC 8693: one space-separated string), `scp` and `scopes` (other issuers: string or array), in this
+    /// order, each scope once.
+    fn scopes(&self) -> Result<Vec<String>, TokenError> {
+        let mut scopes: Vec<String> = Vec::new();
+        for claim in ["scope", "scp", "scopes"] {
+            let Some(value) = self.0.get(claim) else { continue };
+            let listed = strings(value).ok_or(TokenError::ScopeMalformed { claim })?;
+            for scope in listed.iter().flat_map(|entry| entry.split(' ')).filter(|scope| !scope.is_empty()) {
+                if !scopes.iter().any(|known| known == scope) {
+                    scopes.push(scope.to_owned());
+                }
+            }
+        }
+        Ok(scopes)
+    }
+
+    /// `typ: at+jwt` already says what the token is. Without it, what only other kinds of token carry gives them away.
+    ///
+    /// Keycloak writes the kind into a claim `typ`; its access tokens say `Bearer` there and may carry a `nonce`.
+    fn refuse_other_kinds(&self, explicitly_typed: bool) -> Result<(), TokenError> {
+        if self.0.contains_key("events") {
+            return Err(TokenError::NotAnAccessToken {
+                sign: "it has `events`, as logout and security event tokens do",
+            });
+        }
+        if explicitly_typed {
+            return Ok(());
+        }
+        match self.0.get("typ") {
+            None => {}
+            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => return Ok(()),
+            Some(_) => return Err(TokenError::NotAnAccessToken { sign: "its claim `typ` is not `Bearer`" }),
+        }
+        match ID_TOKEN_CLAIMS.iter().find(|(claim, _)| self.0.contains_key(*claim)) {
+            Some((_, sign)) => Err(TokenError::NotAnAccessToken { sign }),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_missing(&self, required: &[String]) -> Result<(), TokenError> {
+        match required.iter().find(|claim| self.0.get(*claim).is_none_or(Value::is_null)) {
+            Some(claim) => Err(TokenError::RequiredClaimMissing { claim: claim.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl VerifiedClaims ===
+
+impl VerifiedClaims {
+    /// The only constructor: needs the proof that the signature was checked.
+    pub(super) fn judge(
+        signature: &SignatureChecked,
+        payload: Payload,
+        times: Times,
+        explicitly_typed: bool,
+        profile: &IssuerProfile,
+    ) -> Result<Self, TokenError> {
+        payload.refuse_other_kinds(explicitly_typed)?;
+        let audience = payload.audience(profile)?;
+        let subject = payload.subject()?;
+        let id = payload.string("jti")?.map(str::to_owned);
+        payload.string("client_id")?;
+        payload.string("azp")?;
+        let scopes = payload.scopes()?;
+        payload.refuse_missing(profile.required_claims())?;
+        if payload.0.contains_key("cnf") {
+            return Err(TokenError::SenderConstrained);
+        }
+        let mut all = payload.0;
+        let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
+        Ok(Self {
+            issuer: profile.issuer().to_owned(),
+            subject,
+            audience,
+            scopes,
+            id,
+            issued_at: times.issued_at,
+            expires_at: times.expires_at,
+            key_id: signature.key_id().map(str::to_owned),
+            claims,
+        })
+    }
+
+    /// `iss`: the issuer profile's.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// `aud`, as a list; at least one of them is the profile's.
+    #[must_use]
+    pub fn audience(&self) -> &[String] {
+        &self.audience
+    }
+
+    /// `scope`, `scp` and `scopes`, as one list without repetition.
+    #[must_use]
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// `jti`.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// `iat`, in Unix seconds.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<i64> {
+        self.issued_at
+    }
+
+    /// `exp`, in Unix seconds.
+    #[must_use]
+    pub fn expires_at(&self) -> i64 {
+        self.expires_at
+    }
+
+    /// The `kid` of the key that verified the signature, as the issuer's key set names it.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// The projected claims under their projected names; nothing else is kept.
+    #[must_use]
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+}
+
+/// A string, or an array of nothing but strings.
+fn strings(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(one) => Some(vec![one.clone()]),
+        Value::Array(many) => many.iter().map(|entry| entry.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    }
+}

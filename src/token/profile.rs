@@ -1,0 +1,348 @@
+//! The rules for one issuer, and the check that they cannot be insecure: a profile without audiences, without
+//! algorithms, with `none`, with a secret fetched over the network or with an unbounded clock skew does not exist.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    algorithm::Algorithm,
+    compact::Limits,
+    error::{TokenError, Untrusted},
+    header::{Header, fold_type, other_kind},
+};
+
+/// The rules for one `iss`, as written by the operator and not yet checked.
+#[derive(Debug, Clone)]
+pub struct ProfileSettings {
+    /// Exact `iss`.
+    pub issuer: String,
+    /// Accepted `aud` values; at least one.
+    pub audiences: Vec<String>,
+    /// Accepted algorithms; at least one. A key without `alg` is bound to the first that fits it, RS256 before others.
+    pub algorithms: Vec<Algorithm>,
+    /// Accepted `typ` values: `at+jwt`, `jwt`. Case and a leading `application/` do not count. `none` in the list
+    /// accepts a header without `typ`.
+    pub types: Vec<String>,
+    /// Clock skew; at most 300 s.
+    pub leeway: Duration,
+    /// Longest accepted `exp - iat` (or `exp - now` when there is no `iat`).
+    pub max_lifetime: Duration,
+    /// Claims that must be there besides `iss`, `aud`, `exp`.
+    pub required_claims: Vec<String>,
+    /// Projection: claims that policy may see under `input.token.claims`.
+    pub keep: Vec<String>,
+    /// Projection: from → to; implies keeping `from`.
+    pub rename: BTreeMap<String, String>,
+    /// Where the keys come from: decides whether HMAC and private keys are allowed.
+    pub key_origin: KeyOrigin,
+}
+
+/// Local keys may be secrets; remote ones never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// A file or inline in the configuration.
+    Local,
+    /// A URL or discovery.
+    Remote,
+}
+
+/// A checked profile.
+#[derive(Debug, Clone)]
+pub struct IssuerProfile {
+    settings: ProfileSettings,
+    accepts_no_type: bool,
+}
+
+/// What is wrong with a profile. `field` is the configuration key below the issuer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProfileError {
+    /// The configuration key below the issuer: `audiences`, `claims.rename`, …
+    pub field: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Profiles by exact issuer, and the limits that hold before the issuer is known.
+#[derive(Debug, Default)]
+pub struct Profiles {
+    by_issuer: BTreeMap<String, IssuerProfile>,
+    limits: Limits,
+}
+
+/// The longest clock skew that a profile may grant.
+const MAX_LEEWAY: Duration = Duration::from_secs(300);
+
+/// In `types`: a header without `typ` is accepted.
+const NO_TYPE: &str = "none";
+
+/// Names with a registered meaning: another claim must not pose as one of them.
+const REGISTERED: [&str; 14] =
+    ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "azp", "client_id", "scope", "scp", "scopes"];
+
+// === impl IssuerProfile ===
+
+impl IssuerProfile {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// All problems at once.
+    pub fn new(mut settings: ProfileSettings) -> Result<Self, Vec<ProfileError>> {
+        settings.types = settings.types.iter().map(|name| fold_type(name)).collect();
+        let mut problems = Problems::default();
+        problems.check_names(&settings);
+        problems.check_algorithms(&settings);
+        problems.check_types(&settings.types);
+        problems.check_times(&settings);
+        problems.check_projection(&settings);
+        if !problems.0.is_empty() {
+            return Err(problems.0);
+        }
+        let accepts_no_type = settings.types.iter().any(|name| name == NO_TYPE);
+        settings.types.retain(|name| name != NO_TYPE);
+        Ok(Self { settings, accepts_no_type })
+    }
+
+    /// Exact `iss`.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Accepted algorithms.
+    #[must_use]
+    pub fn algorithms(&self) -> &[Algorithm] {
+        &self.settings.algorithms
+    }
+
+    /// Accepted audiences.
+    #[must_use]
+    pub fn audiences(&self) -> &[String] {
+        &self.settings.audiences
+    }
+
+    /// Where the keys come from.
+    #[must_use]
+    pub fn key_origin(&self) -> KeyOrigin {
+        self.settings.key_origin
+    }
+
+    /// Names under which projected claims reach policy.
+    #[must_use]
+    pub fn projected_names(&self) -> BTreeSet<&str> {
+        self.projection().map(|(_, to)| to).collect()
+    }
+
+    /// Pairs of the claim's name in the token and its name in `input.token.claims`.
+    pub(super) fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
+        let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
+        kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
+    }
+
+    pub(super) fn required_claims(&self) -> &[String] {
+        &self.settings.required_claims
+    }
+
+    pub(super) fn leeway(&self) -> Duration {
+        self.settings.leeway
+    }
+
+    pub(super) fn max_lifetime(&self) -> Duration {
+        self.settings.max_lifetime
+    }
+
+    /// `typ` and `alg` against this profile.
+    pub(super) fn check_header(&self, header: &Header) -> Result<(), TokenError> {
+        let type_allowed = match &header.typ {
+            None => self.accepts_no_type,
+            Some(typ) => self.settings.types.contains(typ),
+        };
+        if !type_allowed {
+            return Err(TokenError::TypeNotAllowed {
+                found: header.typ.as_deref().map(Untrusted::new),
+                allowed: self.shown_types(),
+                issuer: self.settings.issuer.clone(),
+            });
+        }
+        if !self.settings.algorithms.contains(&header.algorithm) {
+            return Err(TokenError::AlgorithmNotAllowed {
+                found: header.algorithm,
+                allowed: join(&self.settings.algorithms),
+                issuer: self.settings.issuer.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn shown_types(&self) -> String {
+        let names = self.settings.types.iter().map(String::as_str);
+        join(names.chain(self.accepts_no_type.then_some("no `typ`")))
+    }
+}
+
+// === impl Profiles ===
+
+impl Profiles {
+    /// Makes the table, with the default [`Limits`].
+    ///
+    /// # Errors
+    /// Two profiles with one issuer.
+    pub fn new(profiles: Vec<IssuerProfile>) -> Result<Self, ProfileError> {
+        let mut by_issuer = BTreeMap::new();
+        for profile in profiles {
+            let issuer = profile.issuer().to_owned();
+            if by_issuer.insert(issuer.clone(), profile).is_some() {
+                return Err(ProfileError {
+                    field: "issuer",
+                    message: format!("two profiles are for `{issuer}`; merge them into one"),
+                });
+            }
+        }
+        Ok(Self { by_issuer, limits: Limits::default() })
+    }
+
+    /// The same table with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The limits that hold before the issuer is known.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The profile for exactly this issuer.
+    #[must_use]
+    pub fn get(&self, issuer: &str) -> Option<&IssuerProfile> {
+        self.by_issuer.get(issuer)
+    }
+
+    /// All profiles, by issuer.
+    pub fn iter(&self) -> impl Iterator<Item = &IssuerProfile> {
+        self.by_issuer.values()
+    }
+
+    /// No profile at all?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_issuer.is_empty()
+    }
+}
+
+/// Everything that is wrong, in the order of the fields.
+#[derive(Default)]
+struct Problems(Vec<ProfileError>);
+
+impl Problems {
+    fn add(&mut self, field: &'static str, message: impl Into<String>) {
+        self.0.push(ProfileError { field, message: message.into() });
+    }
+
+    fn check_names(&mut self, settings: &ProfileSettings) {
+        if settings.issuer.is_empty() {
+            self.add("issuer", "the issuer is empty; give the exact `iss` of its tokens");
+        } else if settings.issuer.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            self.add("issuer", "the issuer has white space or a control character; it must equal `iss` exactly");
+        }
+        if settings.audiences.is_empty() {
+            self.add("audiences", "no audience: tokens for every other service would be accepted; name at least one");
+        }
+        self.check_list("audiences", "audience", &settings.audiences);
+        self.check_list("required_claims", "claim", &settings.required_claims);
+    }
+
+    fn check_algorithms(&mut self, settings: &ProfileSettings) {
+        let algorithms = &settings.algorithms;
+        if algorithms.is_empty() {
+            self.add("algorithms", "no algorithm; name those that the issuer signs with, such as RS256 or ES256");
+        }
+        for (index, algorithm) in algorithms.iter().enumerate() {
+            if algorithms.iter().take(index).any(|earlier| earlier == algorithm) {
+                self.add("algorithms", format!("`{algorithm}` is listed twice"));
+            }
+        }
+        let symmetric = algorithms.iter().find(|algorithm| algorithm.is_symmetric());
+        let asymmetric = algorithms.iter().find(|algorithm| !algorithm.is_symmetric());
+        if let (Some(symmetric), KeyOrigin::Remote) = (symmetric, settings.key_origin) {
+            self.add(
+                "algorithms",
+                format!("`{symmetric}` needs a shared secret, and a remote JWKS is public; use a local key file"),
+            );
+        }
+        if let (Some(symmetric), Some(asymmetric)) = (symmetric, asymmetric) {
+            self.add(
+                "algorithms",
+                format!("`{symmetric}` and `{asymmetric}` together invite algorithm confusion; use either secrets or key pairs"),
+            );
+        }
+    }
+
+    fn check_types(&mut self, types: &[String]) {
+        if types.is_empty() {
+            self.add(
+                "types",
+                "no type; name the `typ` of access tokens: `at+jwt`, `jwt`, and `none` for a header without",
+            );
+        }
+        self.check_list("types", "type", types);
+        for name in types {
+            if let Some(kind) = other_kind(name) {
+                self.add("types", format!("`{name}` is {kind}, not an access token"));
+            }
+        }
+    }
+
+    fn check_times(&mut self, settings: &ProfileSettings) {
+        if settings.leeway > MAX_LEEWAY {
+            let seconds = settings.leeway.as_secs();
+            self.add("leeway", format!("{seconds} s is more than 300 s; synchronise the clocks instead"));
+        }
+        if settings.max_lifetime.as_secs() == 0 {
+            self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
+        }
+    }
+
+    fn check_projection(&mut self, settings: &ProfileSettings) {
+        self.check_list("claims.keep", "claim", &settings.keep);
+        let mut targets = BTreeSet::new();
+        for (from, to) in &settings.rename {
+            if from.is_empty() || to.is_empty() {
+                self.add("claims.rename", format!("`{from}` → `{to}`: a claim's name is empty"));
+            }
+            if settings.keep.contains(from) {
+                self.add("claims.rename", format!("`{from}` is both kept and renamed; list it once"));
+            }
+            if settings.keep.contains(to) {
+                self.add("claims.rename", format!("`{from}` → `{to}`: `{to}` is kept under its own name"));
+            }
+            if REGISTERED.contains(&to.as_str()) {
+                self.add(
+                    "claims.rename",
+                    format!("`{from}` → `{to}`: `{to}` has a registered meaning; choose another name"),
+                );
+            }
+            if !targets.insert(to) {
+                self.add("claims.rename", format!("two claims are renamed to `{to}`"));
+            }
+        }
+    }
+
+    fn check_list(&mut self, field: &'static str, what: &str, names: &[String]) {
+        for (index, name) in names.iter().enumerate() {
+            if name.is_empty() {
+                self.add(field, format!("an empty {what}"));
+            } else if names.iter().take(index).any(|earlier| earlier == name) {
+                self.add(field, format!("`{name}` is listed twice"));
+            }
+        }
+    }
+}
+
+/// `a, b, c`, for messages.
+pub(super) fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}

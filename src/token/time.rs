@@ -1,0 +1,197 @@
+//! Time as an argument, and the dates that a token claims. Nothing here reads a clock.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::error::TokenError;
+
+/// Seconds since the Unix epoch. Time is always an argument here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixTime(pub i64);
+
+/// A NumericDate of RFC 7519: an integer or a finite fraction, not negative, not above 2^53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NumericDate {
+    /// Rounded down: an expiry comes no later than claimed.
+    floor: i64,
+    /// Rounded up: a beginning comes no earlier than claimed.
+    ceil: i64,
+}
+
+/// The three dates of a token, each of a valid type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) expires_at: i64,
+    pub(super) issued_at: Option<i64>,
+}
+
+/// The last date whose every whole second an IEEE double can hold; also far above any honest expiry.
+const LAST_DATE: i64 = 1 << 53;
+
+// === impl Times ===
+
+impl Times {
+    /// Reads `exp`, `nbf` and `iat` and holds them against `now`.
+    ///
+    /// `exp` is mandatory; a token is expired from `exp + leeway` on (RFC 7519 §4.1.4: "on or after"). `nbf` and `iat`
+    /// may lie at most `leeway` in the future. The lifetime is `exp - iat`, or `exp - now` when there is no `iat`.
+    pub(super) fn check(
+        claims: &Map<String, Value>,
+        leeway: Duration,
+        max_lifetime: Duration,
+        now: UnixTime,
+    ) -> Result<Self, TokenError> {
+        let leeway = seconds(leeway);
+        let expires = date(claims, "exp")?.ok_or(TokenError::ExpiryMissing)?;
+        let not_before = date(claims, "nbf")?;
+        let issued = date(claims, "iat")?;
+
+        if now.0 >= expires.floor.saturating_add(leeway) {
+            return Err(TokenError::Expired { expires_at: expires.floor, now: now.0, leeway });
+        }
+        let latest_beginning = now.0.saturating_add(leeway);
+        if let Some(not_before) = not_before.filter(|date| date.ceil > latest_beginning) {
+            return Err(TokenError::NotYetValid { not_before: not_before.ceil, now: now.0, leeway });
+        }
+        if let Some(issued) = issued.filter(|date| date.ceil > latest_beginning) {
+            return Err(TokenError::IssuedInFuture { issued_at: issued.ceil, now: now.0, leeway });
+        }
+        if let Some(issued) = issued.filter(|date| date.floor > expires.floor) {
+            return Err(TokenError::IssuedAfterExpiry { issued_at: issued.floor, expires_at: expires.floor });
+        }
+        let lifetime = expires.ceil.saturating_sub(issued.map_or(now.0, |date| date.floor));
+        let limit = seconds(max_lifetime);
+        if lifetime > limit {
+            return Err(TokenError::LifetimeTooLong { seconds: lifetime, limit });
+        }
+        Ok(Self { expires_at: expires.floor, issued_at: issued.map(|date| date.floor) })
+    }
+}
+
+// === impl NumericDate ===
+
+impl NumericDate {
+    fn from_value(value: &Value) -> Option<Self> {
+        let Value::Number(number) = value else { return None };
+        let (floor, ceil) = match number.as_i64() {
+            Some(whole) => (whole, whole),
+            None => {
+                let fraction = number.as_f64().filter(|fraction| (0.0..=9_007_199_254_740_992.0).contains(fraction))?;
+                (whole_seconds(fraction.floor()), whole_seconds(fraction.ceil()))
+            }
+        };
+        let range = 0..=LAST_DATE;
+        (range.contains(&floor) && range.contains(&ceil)).then_some(Self { floor, ceil })
+    }
+}
+
+fn date(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<NumericDate>, TokenError> {
+    claims.get(claim).map(|value| NumericDate::from_value(value).ok_or(TokenError::DateMalformed { claim })).transpose()
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the caller holds the value inside 0..=2^53")]
+fn whole_seconds(fraction: f64) -> i64 {
+    fraction as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::{LAST_DATE, NumericDate, Times, UnixTime};
+    use crate::token::TokenError;
+
+    fn check(claims: &Value, leeway: u64, max_lifetime: u64, now: i64) -> Result<(), &'static str> {
+        let claims: &Map<String, Value> = claims.as_object().unwrap();
+        Times::check(claims, Duration::from_secs(leeway), Duration::from_secs(max_lifetime), UnixTime(now))
+            .map(drop)
+            .map_err(|error: TokenError| error.code())
+    }
+
+    #[test]
+    fn a_date_is_a_number_between_the_epoch_and_2_to_the_53() {
+        for (text, expected) in [
+            ("0", Some((0, 0))),
+            ("1790000000", Some((1_790_000_000, 1_790_000_000))),
+            ("1790000000.0", Some((1_790_000_000, 1_790_000_000))),
+            ("1790000000.5", Some((1_790_000_000, 1_790_000_001))),
+            ("1.79e9", Some((1_790_000_000, 1_790_000_000))),
+            ("9007199254740992", Some((LAST_DATE, LAST_DATE))),
+            ("9007199254740993", None),
+            ("18446744073709551615", None),
+            ("18446744073709551616", None),
+            ("1e300", None),
+            ("-1", None),
+            ("-0.5", None),
+            ("null", None),
+            ("true", None),
+            ("\"1790000000\"", None),
+            ("[1790000000]", None),
+            ("{}", None),
+        ] {
+            let date = NumericDate::from_value(&serde_json::from_str(text).unwrap());
+            assert_eq!(date.map(|date| (date.floor, date.ceil)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_boundary_falls_on_the_strict_side() {
+        let at = |claims: Value, now: i64| check(&claims, 30, 1000, now);
+        assert_eq!(at(json!({"exp": 1000}), 1029), Ok(()));
+        assert_eq!(at(json!({"exp": 1000}), 1030), Err("expired"));
+        assert_eq!(at(json!({"exp": 1000.9}), 1030), Err("expired"));
+        assert_eq!(at(json!({"exp": 1500, "nbf": 1030}), 1000), Ok(()));
+        assert_eq!(at(json!({"exp": 1500, "nbf": 1030.1}), 1000), Err("not_yet_valid"));
+        assert_eq!(at(json!({"exp": 1500, "nbf": 1031}), 1000), Err("not_yet_valid"));
+        assert_eq!(at(json!({"exp": 1500, "iat": 1030}), 1000), Ok(()));
+        assert_eq!(at(json!({"exp": 1500, "iat": 1031}), 1000), Err("issued_in_future"));
+        assert_eq!(at(json!({"exp": 1001, "iat": 1002}), 1000), Err("issued_after_expiry"));
+        assert_eq!(at(json!({"exp": 2000, "iat": 1000}), 1000), Ok(()));
+        assert_eq!(at(json!({"exp": 2001, "iat": 1000}), 1000), Err("lifetime_too_long"));
+        assert_eq!(at(json!({"exp": 2000}), 1000), Ok(()));
+        assert_eq!(at(json!({"exp": 2001}), 1000), Err("lifetime_too_long"));
+        assert_eq!(at(json!({}), 1000), Err("expiry_missing"));
+        assert_eq!(at(json!({"exp": 0}), 1000), Err("expired"));
+        assert_eq!(at(json!({"exp": 1500, "nbf": "1"}), 1000), Err("date_malformed"));
+        assert_eq!(at(json!({"exp": 1500, "iat": null}), 1000), Err("date_malformed"));
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_means_inside_every_window(
+            exp in 0_i64..4000, nbf in proptest::option::of(0_i64..4000), iat in proptest::option::of(0_i64..4000),
+            leeway in 0_u64..=300, max in 1_u64..2000, now in 0_i64..4000,
+        ) {
+            let mut claims = json!({ "exp": exp });
+            if let Some(nbf) = nbf { claims["nbf"] = json!(nbf); }
+            if let Some(iat) = iat { claims["iat"] = json!(iat); }
+            let skew = i64::try_from(leeway).unwrap();
+            let inside = now < exp + skew
+                && nbf.is_none_or(|nbf| nbf <= now + skew)
+                && iat.is_none_or(|iat| iat <= now + skew && iat <= exp)
+                && exp - iat.unwrap_or(now) <= i64::try_from(max).unwrap();
+            prop_assert_eq!(check(&claims, leeway, max, now).is_ok(), inside);
+        }
+
+        #[test]
+        fn no_number_and_no_time_panics(exp in any::<f64>(), now in any::<i64>(), leeway in any::<u64>(), max in any::<u64>()) {
+            let _ = check(&json!({ "exp": exp, "iat": exp, "nbf": exp }), leeway, max, now);
+        }
+
+        #[test]
+        fn once_expired_a_token_stays_expired(exp in 0_i64..4000, leeway in 0_u64..=300, now in 0_i64..8000, later in 0_i64..8000) {
+            let claims = json!({ "exp": exp });
+            if check(&claims, leeway, 10_000, now) == Err("expired") {
+                prop_assert_eq!(check(&claims, leeway, 10_000, now + later), Err("expired"));
+            }
+        }
+    }
+}
