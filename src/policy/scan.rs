@@ -1,0 +1,154 @@
+//! A look at a module's tokens before the parser sees it: what would cost the parser (or whoever drops its tree) stack
+//! or time is refused here. It understands brackets, operators and numbers, and nothing else of Rego.
+//!
+//! The engine's parser bounds bracket nesting by itself (32 levels), but builds a chain of operators or of field
+//! accesses as one nested node per link, without a bound, and computes every number literal exactly.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use regorus::{
+    PolicyLengthConfig,
+    unstable::{Lexer, Source, Token, TokenKind},
+};
+
+use super::{LoadError, Location, document};
+
+/// Most operators in one expression, and most links in one reference.
+const MAX_CHAIN: usize = 128;
+/// Most levels of brackets; the parser's own limit is lower and has the better message.
+const MAX_BRACKETS: usize = 256;
+
+/// Sizes of a module. The engine's defaults refuse lines over 1,024 columns, which inline keys need.
+pub(super) const LENGTHS: PolicyLengthConfig = PolicyLengthConfig {
+    max_col: match NonZeroU32::new(1 << 16) {
+        Some(n) => n,
+        None => NonZeroU32::MIN,
+    },
+    max_file_bytes: match NonZeroUsize::new(4 << 20) {
+        Some(n) => n,
+        None => NonZeroUsize::MIN,
+    },
+    max_lines: match NonZeroUsize::new(200_000) {
+        Some(n) => n,
+        None => NonZeroUsize::MIN,
+    },
+};
+
+/// What one level of brackets has seen of its current expression.
+#[derive(Default, Clone, Copy)]
+struct Run {
+    operators: usize,
+    links: usize,
+}
+
+/// Refuses a module or query that would hurt the parser. `display` names it in messages. Lexical errors pass: the parser
+/// reports them better.
+pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
+    let max = LENGTHS.max_file_bytes.get();
+    if text.len() > max {
+        return Err(LoadError::in_file("rego_parse_error", display, format!("module is larger than {max} bytes")));
+    }
+    let Ok(source) = Source::from_contents_with_limits(
+        display.to_owned(),
+        text.to_owned(),
+        LENGTHS.max_file_bytes,
+        LENGTHS.max_lines,
+    ) else {
+        return Ok(());
+    };
+    let mut lexer = Lexer::new(&source);
+    lexer.set_max_col(LENGTHS.max_col);
+    let mut levels = vec![Run::default()];
+    let mut previous_line = 0;
+    let mut after_operator = false;
+    while let Ok(Token(kind, span)) = lexer.next_token() {
+        let fail = |message: String| {
+            let location = Location { file: display.to_owned(), row: span.line, col: span.col };
+            LoadError::new("rego_limit_error", message, Some(location))
+        };
+        if kind == TokenKind::Eof {
+            break;
+        }
+        if kind == TokenKind::Number {
+            document::check_number(span.text()).map_err(fail)?;
+        }
+        let symbol = if matches!(kind, TokenKind::Symbol | TokenKind::Ident) { span.text() } else { "" };
+        let operator = is_operator(symbol);
+        let depth = levels.len();
+        let Some(run) = levels.last_mut() else { break };
+        if span.line != previous_line && !operator && !after_operator {
+            *run = Run::default();
+        }
+        match symbol {
+            "," | ";" => *run = Run::default(),
+            "." => run.links += 1,
+            "[" | "(" | "{" => {
+                run.links += usize::from(symbol != "{");
+                if depth >= MAX_BRACKETS {
+                    return Err(fail(format!("brackets are nested more than {MAX_BRACKETS} levels deep")));
+                }
+                levels.push(Run::default());
+            }
+            "]" | ")" | "}" if depth > 1 => {
+                levels.pop();
+            }
+            _ if operator => {
+                run.operators += 1;
+                run.links = 0;
+            }
+            _ => {}
+        }
+        if let Some(run) = levels.last() {
+            if run.operators > MAX_CHAIN {
+                return Err(fail(format!("expression has more than {MAX_CHAIN} operators; split it")));
+            }
+            if run.links > MAX_CHAIN {
+                return Err(fail(format!("reference has more than {MAX_CHAIN} links; split it")));
+            }
+        }
+        previous_line = span.line;
+        after_operator = operator;
+    }
+    Ok(())
+}
+
+fn is_operator(symbol: &str) -> bool {
+    matches!(
+        symbol,
+        "+" | "-" | "*" | "/" | "%" | "|" | "&" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "=" | ":=" | "in" | "not"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Option<String> {
+        check("x.rego", text).err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn long_chains_and_deep_brackets_are_refused_with_a_place() {
+        let cases = [
+            (format!("package x\np := {}", vec!["1"; 200].join("+")), "operators"),
+            (format!("package x\np := {}", vec!["1"; 200].join(" |\n")), "operators"),
+            (format!("package x\np := {}", vec!["1"; 200].join("\n| ")), "operators"),
+            (format!("package x\np := input{}", ".a".repeat(200)), "links"),
+            (format!("package x\np := input{}", "[0]".repeat(200)), "links"),
+            (format!("package x\np := {}", "[".repeat(10_000)), "brackets"),
+            ("package x\np := 1e999999999".to_owned(), "digits"),
+        ];
+        for (text, want) in cases {
+            let got = message(&text).unwrap_or_default();
+            assert!(got.starts_with("x.rego:") && got.contains(want), "{want}: {got}");
+        }
+    }
+
+    #[test]
+    fn many_short_expressions_are_not_one_long_one() {
+        let lines = "p if { input.a.b + 1 == 2; input.c in input.d }\n".repeat(1_000);
+        let array = format!("xs := [{}]\n", vec!["a.b.c + 1"; 1_000].join(", "));
+        let body = format!("q if {{\n{}}}\n", "  x.y == 1\n".repeat(1_000));
+        assert_eq!(message(&format!("package x\n{lines}{array}{body}")), None);
+    }
+}
