@@ -342,3 +342,6 @@ impl FetchError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

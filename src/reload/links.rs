@@ -120,3 +120,40 @@ fn push_front(ahead: &mut VecDeque<OsString>, path: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_directory_in_which_a_link_could_change_is_watched() {
+        let root = tempfile::TempDir::new().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap().join("r");
+        fs::create_dir_all(root.join("releases/42/policy")).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        symlink("../releases/42", root.join("etc/current")).unwrap();
+        symlink(root.join("etc/current/policy"), root.join("bundle")).unwrap();
+
+        let mut watched = Watched::default();
+        assert_eq!(follow(&root.join("bundle"), &mut watched).unwrap(), root.join("releases/42/policy"));
+        for changed in ["bundle", "etc/current", "releases/42/policy"] {
+            assert!(watched.concerns(&root.join(changed)), "{changed}");
+        }
+        for other in ["other", "etc/other", "releases/41"] {
+            assert!(!watched.concerns(&root.join(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_watched_for_where_it_would_appear() {
+        let root = tempfile::TempDir::new().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        let mut watched = Watched::default();
+        let error = follow(&root.join("a/b/c"), &mut watched).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(watched.concerns(&root.join("a")));
+        assert!(!watched.concerns(&root.join("a/b")));
+    }
+}

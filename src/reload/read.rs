@@ -446,3 +446,6 @@ fn is_archive(name: &str) -> bool {
 fn show(path: &Path) -> String {
     path.display().to_string()
 }
+
+#[cfg(test)]
+mod tests;
