@@ -86,7 +86,8 @@ pub struct KeyRequest {
 /// What `reload` knows about the world outside. Shown by `/health`, `/v1/status` and the metrics.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Health {
-    /// Successful activations since start, the first included.
+    /// Snapshots activated since start because files or configuration changed, the first included. Remote keys that
+    /// rotate are not counted here; they have [`KeyHealth::last_success`].
     pub reloads: u64,
     /// Failed attempts since start.
     pub reload_failures: u64,
@@ -183,6 +184,12 @@ impl Publisher {
     #[must_use]
     pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// The newest health report.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health.borrow())
     }
 
     /// Changes the health report.

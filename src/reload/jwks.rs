@@ -1,0 +1,448 @@
+//! The life of one issuer's remote keys: load, refresh ahead, back off, answer for unknown key ids, go stale, end.
+//!
+//! One task per issuer, so that none waits for another. A task never touches a snapshot: it tells the publisher what
+//! changed. All time is tokio's, so tests decide how it passes.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use reqwest::Url;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    FetchSettings, KeySource,
+    fetch::{self, Answer, FetchError, Get, Network, Transport},
+};
+use crate::{
+    snapshot::KeyHealth,
+    token::{IssuerProfile, KeyOrigin, KeySet},
+};
+
+/// Bounds on what `Cache-Control: max-age` can ask for.
+const TTL_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(60 * 60));
+/// Back-off after failures: first and longest wait.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
+/// Requests that wait for one fetch. More are answered at once with "no".
+const MAX_WAITERS: usize = 1024;
+/// Whoever asks for keys this shortly after they changed took its snapshot before that.
+const JUST_CHANGED: Duration = Duration::from_secs(1);
+/// Counters of suppressed requests are told at most this often.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Reasons that a set's dropped keys are counted under.
+const MAX_DROP_REASONS: usize = 32;
+
+/// What the publisher tells a task.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A token names a key that is not there.
+    Want(oneshot::Sender<bool>),
+    /// The operator asks for a refresh.
+    Refresh,
+}
+
+/// What a task tells the publisher.
+#[derive(Debug)]
+pub(super) struct Update {
+    pub(super) issuer: String,
+    /// Which of the issuer's tasks says so; a replaced task's last words are void.
+    pub(super) generation: u64,
+    pub(super) change: KeyChange,
+    pub(super) health: KeyHealth,
+    /// To be answered with whether this update made a new snapshot.
+    pub(super) waiters: Vec<oneshot::Sender<bool>>,
+    /// A fetch ended, well or not.
+    pub(super) is_attempt: bool,
+}
+
+/// What became of the keys.
+#[derive(Debug)]
+pub(super) enum KeyChange {
+    /// As before.
+    Same,
+    /// A new set that replaces the old one.
+    New(Arc<KeySet>),
+    /// Too old to be used any longer.
+    Gone,
+}
+
+/// One issuer's task.
+pub(super) struct Issuer<T> {
+    profile: IssuerProfile,
+    source: KeySource,
+    settings: FetchSettings,
+    generation: u64,
+    transport: Option<Arc<T>>,
+    commands: mpsc::Receiver<Command>,
+    updates: mpsc::Sender<Update>,
+
+    keys: Option<Arc<KeySet>>,
+    etag: Option<String>,
+    /// From the metadata document, and until when it is believed.
+    discovered: Option<(Url, Instant)>,
+    next_fetch: Instant,
+    /// When the keys are removed unless a fetch succeeds before.
+    end_of_keys: Option<Instant>,
+    failures: u32,
+    last_forced: Option<Instant>,
+    last_change: Option<Instant>,
+
+    waiters: Vec<oneshot::Sender<bool>>,
+    health: KeyHealth,
+    health_due: Option<Instant>,
+}
+
+/// A fetch under way.
+type InFlight = Pin<Box<dyn Future<Output = Result<Fetched, FetchFailure>> + Send>>;
+
+/// What a whole fetch gave.
+struct Fetched {
+    answer: Answer,
+    discovered: Option<(Url, Instant)>,
+}
+
+/// A failure, and what is still known about where the keys are.
+struct FetchFailure {
+    error: FetchError,
+    discovered: Option<(Url, Instant)>,
+}
+
+// === impl Issuer ===
+
+impl Issuer<Network> {
+    /// A task for a remote source over the real network; `None` for a local one.
+    pub(super) fn over_network(
+        profile: IssuerProfile,
+        source: KeySource,
+        generation: u64,
+        commands: mpsc::Receiver<Command>,
+        updates: mpsc::Sender<Update>,
+    ) -> Option<Self> {
+        let (KeySource::Url { fetch, .. } | KeySource::Discovery { fetch, .. }) = &source else { return None };
+        let settings = fetch.clone();
+        Some(Self::new(profile, source, settings, generation, None, commands, updates))
+    }
+
+    /// Runs until the publisher is gone.
+    pub(super) async fn run_over_network(mut self) {
+        let settings = self.settings.clone();
+        // Loading the system's certificates reads files.
+        let network = tokio::task::spawn_blocking(move || Network::new(&settings)).await;
+        match network {
+            Ok(Ok(network)) => self.transport = Some(Arc::new(network)),
+            Ok(Err(error)) => self.fail(&error),
+            Err(error) => self.fail(&FetchError::Client { reason: error.to_string() }),
+        }
+        if self.transport.is_none() {
+            self.tell(KeyChange::Same, true).await;
+        }
+        self.run().await;
+    }
+}
+
+impl<T: Transport> Issuer<T> {
+    fn new(
+        profile: IssuerProfile,
+        source: KeySource,
+        settings: FetchSettings,
+        generation: u64,
+        transport: Option<Arc<T>>,
+        commands: mpsc::Receiver<Command>,
+        updates: mpsc::Sender<Update>,
+    ) -> Self {
+        Self {
+            profile,
+            source,
+            settings,
+            generation,
+            transport,
+            commands,
+            updates,
+            keys: None,
+            etag: None,
+            discovered: None,
+            next_fetch: Instant::now(),
+            end_of_keys: None,
+            failures: 0,
+            last_forced: None,
+            last_change: None,
+            waiters: Vec::new(),
+            health: KeyHealth::default(),
+            health_due: None,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut in_flight: Option<InFlight> = None;
+        loop {
+            tokio::select! {
+                biased;
+                result = land(&mut in_flight) => {
+                    in_flight = None;
+                    let change = match result {
+                        Ok(fetched) => self.take(fetched),
+                        Err(failure) => {
+                            self.discovered = failure.discovered;
+                            self.fail(&failure.error);
+                            KeyChange::Same
+                        }
+                    };
+                    self.tell(change, true).await;
+                }
+                () = until(self.end_of_keys) => {
+                    self.expire();
+                    self.tell(KeyChange::Gone, false).await;
+                }
+                // Before the commands: a flood of them must not keep a refresh from beginning.
+                () = sleep_until(self.next_fetch), if in_flight.is_none() => in_flight = self.begin(),
+                command = self.commands.recv() => match command {
+                    None => return,
+                    Some(Command::Refresh) => in_flight = in_flight.or_else(|| self.begin()),
+                    Some(Command::Want(waiter)) => in_flight = self.want(waiter, in_flight),
+                },
+                () = until(self.health_due) => self.tell(KeyChange::Same, false).await,
+            }
+        }
+    }
+
+    /// A token names an unknown key. The slot is taken before the fetch and whatever comes of it, so a flood of
+    /// made-up key ids costs one fetch per cooldown, also when the issuer is down or has no keys.
+    fn want(&mut self, waiter: oneshot::Sender<bool>, in_flight: Option<InFlight>) -> Option<InFlight> {
+        let now = Instant::now();
+        if in_flight.is_some() {
+            self.wait(waiter);
+            return in_flight;
+        }
+        let cooldown = self.settings.unknown_kid_cooldown;
+        if self.last_forced.is_some_and(|last| now.duration_since(last) < cooldown) {
+            let just_changed = self.last_change.is_some_and(|last| now.duration_since(last) < JUST_CHANGED);
+            // The asker may have stopped waiting.
+            let _ = waiter.send(just_changed);
+            if !just_changed {
+                self.health.suppressed_refreshes = self.health.suppressed_refreshes.saturating_add(1);
+                self.health_due.get_or_insert(now + HEALTH_INTERVAL);
+            }
+            return None;
+        }
+        self.last_forced = Some(now);
+        self.health.forced_refreshes = self.health.forced_refreshes.saturating_add(1);
+        self.wait(waiter);
+        self.begin()
+    }
+
+    fn wait(&mut self, waiter: oneshot::Sender<bool>) {
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        if self.waiters.len() < MAX_WAITERS {
+            self.waiters.push(waiter);
+        }
+    }
+
+    /// Starts a fetch. `None` when the client could not be made, which time does not mend.
+    fn begin(&mut self) -> Option<InFlight> {
+        let Some(transport) = self.transport.clone() else {
+            self.next_fetch = Instant::now() + BACKOFF.1;
+            self.waiters.clear();
+            return None;
+        };
+        let plan = Plan {
+            issuer: self.profile.issuer().to_owned(),
+            source: self.source.clone(),
+            allow_http: self.settings.allow_http,
+            default_ttl: self.settings.ttl,
+            discovered: self.discovered.clone(),
+            etag: self.etag.clone(),
+        };
+        Some(Box::pin(plan.fetch(transport)))
+    }
+
+    /// A fetch succeeded as a request; are there keys in it?
+    fn take(&mut self, fetched: Fetched) -> KeyChange {
+        self.discovered = fetched.discovered;
+        let (change, max_age) = match fetched.answer {
+            Answer::NotModified { max_age } => (KeyChange::Same, max_age),
+            Answer::Body { bytes, etag, max_age } => match self.parse(&bytes) {
+                Ok(keys) => {
+                    self.etag = etag;
+                    let is_same = self.keys.as_ref().is_some_and(|old| old.digest() == keys.digest());
+                    if is_same { (KeyChange::Same, max_age) } else { (self.replace(keys), max_age) }
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    return KeyChange::Same;
+                }
+            },
+        };
+        let now = Instant::now();
+        let ttl = max_age.map_or(self.settings.ttl, |age| age.clamp(TTL_RANGE.0, TTL_RANGE.1));
+        self.next_fetch = now + ttl.mul_f64(0.75 + 0.1 * random());
+        self.end_of_keys = (now + ttl).checked_add(self.settings.max_stale);
+        if self.failures > 0 {
+            tracing::info!(issuer = self.profile.issuer(), "keys can be had again");
+        }
+        self.failures = 0;
+        self.health.last_error = None;
+        self.health.last_success = unix_now();
+        change
+    }
+
+    fn replace(&mut self, keys: KeySet) -> KeyChange {
+        self.health.keys = Some(keys.len());
+        self.health.dropped = BTreeMap::new();
+        for dropped in keys.dropped() {
+            if self.health.dropped.len() < MAX_DROP_REASONS || self.health.dropped.contains_key(dropped.reason) {
+                *self.health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
+            }
+        }
+        let (issuer, dropped) = (self.profile.issuer(), &self.health.dropped);
+        if dropped.is_empty() {
+            tracing::info!(issuer, keys = keys.len(), "keys changed");
+        } else {
+            tracing::warn!(issuer, keys = keys.len(), ?dropped, "keys changed; some were not usable");
+        }
+        let keys = Arc::new(keys);
+        self.keys = Some(Arc::clone(&keys));
+        self.last_change = Some(Instant::now());
+        KeyChange::New(keys)
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<KeySet, FetchError> {
+        let keys = KeySet::parse(bytes, KeyOrigin::Remote, self.profile.algorithms())
+            .map_err(|error| FetchError::BadKeySet { reason: error.to_string() })?;
+        if keys.is_empty() {
+            return Err(FetchError::NoUsableKeys { dropped: keys.dropped().len() });
+        }
+        Ok(keys)
+    }
+
+    /// A failure keeps what there is and tries again later, ever later. Each distinct error is logged once.
+    fn fail(&mut self, error: &FetchError) {
+        let text = error.to_string();
+        if self.health.last_error.as_ref() != Some(&text) {
+            let (issuer, code) = (self.profile.issuer(), error.code());
+            tracing::error!(issuer, code, error = text, have_keys = self.keys.is_some(), "keys cannot be had");
+        }
+        self.health.last_error = Some(text);
+        let wait = BACKOFF.0.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(BACKOFF.1);
+        self.failures = self.failures.saturating_add(1).min(16);
+        self.next_fetch = Instant::now() + wait.mul_f64(0.75 + 0.5 * random());
+    }
+
+    fn expire(&mut self) {
+        let issuer = self.profile.issuer();
+        tracing::error!(
+            issuer,
+            "keys are too old to be used any longer; tokens of this issuer are refused until new ones come"
+        );
+        self.keys = None;
+        self.etag = None;
+        self.end_of_keys = None;
+        self.health.keys = Some(0);
+    }
+
+    async fn tell(&mut self, change: KeyChange, is_attempt: bool) {
+        self.health_due = None;
+        let update = Update {
+            issuer: self.profile.issuer().to_owned(),
+            generation: self.generation,
+            change,
+            health: self.health.clone(),
+            waiters: if is_attempt { std::mem::take(&mut self.waiters) } else { Vec::new() },
+            is_attempt,
+        };
+        // The publisher is gone: so are the commands, and the loop ends.
+        let _ = self.updates.send(update).await;
+    }
+}
+
+/// Resolves when the fetch under way ends; never when there is none.
+async fn land(in_flight: &mut Option<InFlight>) -> Result<Fetched, FetchFailure> {
+    match in_flight {
+        Some(fetch) => fetch.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Plan ===
+
+/// Everything that one fetch needs, so that it borrows nothing from the task.
+struct Plan {
+    issuer: String,
+    source: KeySource,
+    allow_http: bool,
+    default_ttl: Duration,
+    discovered: Option<(Url, Instant)>,
+    etag: Option<String>,
+}
+
+impl Plan {
+    /// Metadata when due, then keys.
+    async fn fetch<T: Transport>(mut self, transport: Arc<T>) -> Result<Fetched, FetchFailure> {
+        let result = self.steps(&*transport).await;
+        // Keys that are not where the metadata said may have moved: ask the metadata again next time.
+        let discovered = if result.is_ok() { self.discovered } else { None };
+        match result {
+            Ok(answer) => Ok(Fetched { answer, discovered }),
+            Err(error) => Err(FetchFailure { error, discovered }),
+        }
+    }
+
+    async fn steps<T: Transport>(&mut self, transport: &T) -> Result<Answer, FetchError> {
+        let url = match &self.source {
+            KeySource::File(_) | KeySource::Inline(_) => {
+                return Err(FetchError::Client { reason: "local keys are not fetched".to_owned() });
+            }
+            KeySource::Url { url, .. } => fetch::admit(url, self.allow_http)?,
+            KeySource::Discovery { url, .. } => {
+                let known = self.discovered.as_ref().filter(|(_, until)| Instant::now() < *until);
+                match known {
+                    Some((jwks, _)) => jwks.clone(),
+                    None => {
+                        let metadata = fetch::metadata_url(&self.issuer, url.as_deref(), self.allow_http)?;
+                        self.discover(transport, metadata).await?
+                    }
+                }
+            }
+        };
+        transport.get(Get { url, etag: self.etag.take() }).await
+    }
+
+    async fn discover<T: Transport>(&mut self, transport: &T, metadata: Url) -> Result<Url, FetchError> {
+        let answer = transport.get(Get { url: metadata.clone(), etag: None }).await?;
+        let Answer::Body { bytes, max_age, .. } = answer else { return Err(FetchError::StrayNotModified) };
+        let jwks = fetch::jwks_uri(&bytes, &self.issuer, &metadata, self.allow_http)?;
+        if self.discovered.as_ref().is_none_or(|(old, _)| *old != jwks) {
+            // An entity tag belongs to one URL.
+            self.etag = None;
+        }
+        let ttl = max_age.map_or(self.default_ttl, |age| age.clamp(TTL_RANGE.0, TTL_RANGE.1));
+        self.discovered = Some((jwks.clone(), Instant::now() + ttl));
+        Ok(jwks)
+    }
+}
+
+/// Uniform in 0..1, to spread the requests of many sidecars. Without randomness, they come together.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        return 0.5;
+    }
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+fn unix_now() -> Option<u64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}

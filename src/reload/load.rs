@@ -1,0 +1,341 @@
+//! Settings and file content → [`Loaded`]: compiled policies, profiles and local keys, or every problem at once.
+//!
+//! Runs to the end on the thread that calls it, without waiting. It keeps nothing between calls but what the caller
+//! hands back to it ([`Loaded`], to spare compiling what did not change).
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use aws_lc_rs::digest::{self, SHA256};
+
+use super::{
+    BundleSpec, DataSpec, KeySource, Settings, fetch,
+    links::Watched,
+    read::{Content, Limits, Picture, Place, PlaceKind, Reading},
+};
+use crate::{
+    policy::{Entrypoint, LoadError, PolicySet, Source, SourceFile, SourceKind},
+    snapshot::{Anonymous, Problem, SubjectSource},
+    token::{IssuerProfile, KeyOrigin, KeySet, Profiles},
+};
+
+/// How often [`once`] reads again when the files change under it. It cannot wait, so this is for a lucky gap only.
+const ATTEMPTS: usize = 5;
+
+/// Everything that settings and files give. Remote keys are not in it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Compiled policies and base data.
+    pub policies: Arc<PolicySet>,
+    /// The configured entrypoint, which exists.
+    pub entrypoint: Option<Entrypoint>,
+    /// Issuer profiles.
+    pub profiles: Arc<Profiles>,
+    /// Keys from files and from the configuration, by issuer.
+    pub local_keys: BTreeMap<String, Arc<KeySet>>,
+    /// Where the caller's live record is.
+    pub subject: Option<SubjectSource>,
+    /// What happens to a request without a token.
+    pub anonymous: Anonymous,
+    /// Digest of what the policies were compiled from: equal content is not compiled again.
+    content: Vec<u8>,
+}
+
+/// What one reading of the files gave.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The whole world, or why not. Its `local_keys` are those that loaded.
+    pub(super) world: Result<Loaded, Vec<Problem>>,
+    /// Local keys that loaded, also when the world did not.
+    pub(super) local_keys: BTreeMap<String, Arc<KeySet>>,
+    /// Local keys that did not, by issuer.
+    pub(super) key_problems: BTreeMap<String, Problem>,
+}
+
+/// A reading in memory, not yet compiled.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    sources: Result<Vec<Raw>, Vec<Problem>>,
+    keys: BTreeMap<String, Result<Vec<u8>, Problem>>,
+}
+
+/// A place's content and how it is to be understood.
+#[derive(Debug)]
+struct Raw {
+    name: String,
+    origin: String,
+    kind: SourceKind,
+    content: Content,
+}
+
+/// Loads once, for `check` and start-up. Every problem is fatal here.
+pub(super) fn once(settings: &Settings) -> Result<(Loaded, Picture), Vec<Problem>> {
+    let limits = settings.limits();
+    for _ in 0..ATTEMPTS {
+        let picture = Picture::take(settings.places(), limits, &mut Watched::default());
+        let Some(gathered) = gather(settings, &picture) else { continue };
+        if Picture::take(settings.places(), limits, &mut Watched::default()) != picture {
+            continue;
+        }
+        let attempt = build(settings, gathered, None);
+        let mut problems: Vec<Problem> = attempt.key_problems.into_values().collect();
+        return match attempt.world {
+            Ok(loaded) if problems.is_empty() => Ok((loaded, picture)),
+            Ok(_) => Err(problems),
+            Err(more) => {
+                problems.extend(more);
+                Err(problems)
+            }
+        };
+    }
+    Err(vec![unstable()])
+}
+
+/// Reads the content of every place of `picture`; `None` when the files are not those of the picture any more.
+pub(super) fn gather(settings: &Settings, picture: &Picture) -> Option<Gathered> {
+    let limits = settings.limits();
+    let mut problems = Vec::new();
+    let mut sources = Vec::new();
+    for (place, name, kind) in settings.policy_places() {
+        match picture.read(&place, limits) {
+            Reading::Moved => return None,
+            Reading::Done(Err(errors)) => problems.extend(errors.iter().map(super::read::ReadError::problem)),
+            Reading::Done(Ok(content)) => {
+                sources.push(Raw { name, origin: place.path.display().to_string(), kind, content });
+            }
+        }
+    }
+    let mut keys = BTreeMap::new();
+    for (profile, source) in &settings.profiles {
+        let bytes = match source {
+            KeySource::Inline(text) => Ok(text.clone().into_bytes()),
+            KeySource::File(path) => match picture.read(&key_place(path), limits) {
+                Reading::Moved => return None,
+                Reading::Done(Ok(content)) => {
+                    Ok(content.files.into_iter().next().map(|file| file.1).unwrap_or_default())
+                }
+                Reading::Done(Err(errors)) => {
+                    let first = errors.first().map(super::read::ReadError::problem);
+                    Err(first.unwrap_or_else(|| problem("file_unreadable", "the key file cannot be read", None)))
+                }
+            },
+            KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
+        };
+        keys.insert(profile.issuer().to_owned(), bytes);
+    }
+    Some(Gathered { sources: if problems.is_empty() { Ok(sources) } else { Err(problems) }, keys })
+}
+
+/// Compiles and checks. What `before` was compiled from is not compiled again.
+pub(super) fn build(settings: &Settings, gathered: Gathered, before: Option<&Loaded>) -> Attempt {
+    let mut local_keys = BTreeMap::new();
+    let mut key_problems = BTreeMap::new();
+    for (profile, source) in &settings.profiles {
+        let Some(bytes) = gathered.keys.get(profile.issuer()) else { continue };
+        match bytes.clone().and_then(|bytes| parse_local_keys(&bytes, profile, source)) {
+            Ok(keys) => drop(local_keys.insert(profile.issuer().to_owned(), Arc::new(keys))),
+            Err(problem) => drop(key_problems.insert(profile.issuer().to_owned(), problem)),
+        }
+    }
+    let world = build_world(settings, gathered.sources, local_keys.clone(), before);
+    Attempt { world, local_keys, key_problems }
+}
+
+fn build_world(
+    settings: &Settings,
+    sources: Result<Vec<Raw>, Vec<Problem>>,
+    local_keys: BTreeMap<String, Arc<KeySet>>,
+    before: Option<&Loaded>,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let profiles = Profiles::new(settings.profiles.iter().map(|(profile, _)| profile.clone()).collect());
+    let profiles = profiles.map_err(|e| problems.push(problem("issuer_profile_error", &e.to_string(), None))).ok();
+    for (profile, source) in &settings.profiles {
+        if let Err(error) = fetch::check_source(profile.issuer(), source) {
+            problems.push(problem(error.code(), &format!("issuer `{}`: {error}", profile.issuer()), None));
+        }
+    }
+    let compiled = sources.and_then(|sources| compile(settings, sources, before));
+    let (policies, content) = match compiled {
+        Ok(compiled) => compiled,
+        Err(more) => {
+            problems.extend(more);
+            return Err(problems);
+        }
+    };
+    let entrypoint = settings.entrypoint.as_ref().map(|path| policies.entrypoint(path)).transpose();
+    let entrypoint = entrypoint.map_err(|e| problems.push(load_problem(&e))).ok().flatten();
+    if let Some(profiles) = &profiles {
+        problems.extend(unprojected_claims(&policies, profiles));
+    }
+    match profiles {
+        Some(profiles) if problems.is_empty() => Ok(Loaded {
+            policies,
+            entrypoint,
+            profiles: Arc::new(profiles),
+            local_keys,
+            subject: settings.subject.clone(),
+            anonymous: settings.anonymous,
+            content,
+        }),
+        _ => Err(problems),
+    }
+}
+
+fn compile(
+    settings: &Settings,
+    raws: Vec<Raw>,
+    before: Option<&Loaded>,
+) -> Result<(Arc<PolicySet>, Vec<u8>), Vec<Problem>> {
+    let digest = content_digest(settings, &raws);
+    if let Some(before) = before.filter(|before| before.content == digest) {
+        return Ok((Arc::clone(&before.policies), digest));
+    }
+    let mut problems = Vec::new();
+    let mut sources = Vec::with_capacity(raws.len());
+    for raw in raws {
+        match raw.into_source(settings) {
+            Ok(source) => sources.push(source),
+            Err(error) => problems.push(load_problem(&error)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    match PolicySet::load(sources, &settings.policy) {
+        Ok(policies) => Ok((Arc::new(policies), digest)),
+        Err(errors) => Err(errors.iter().map(load_problem).collect()),
+    }
+}
+
+/// A claim that policy reads and no profile lets through is always undefined: a rule that can never be true, or, under
+/// `not`, one that always is.
+fn unprojected_claims(policies: &PolicySet, profiles: &Profiles) -> Vec<Problem> {
+    // Without any issuer no token is verified here, and `input.token` is the application's own.
+    if profiles.is_empty() {
+        return Vec::new();
+    }
+    let hidden = policies.claim_reads().iter().filter_map(|read| {
+        let claim = read.claim.as_deref()?;
+        let is_projected = profiles.iter().any(|profile| profile.projected_names().contains(claim));
+        (!is_projected).then_some((claim, &read.location))
+    });
+    hidden
+        .map(|(claim, location)| {
+            let message = format!(
+                "policy reads `input.token.claims.{claim}`, but no issuer lets policy see `{claim}`; add it to \
+                 `claims.keep` of the issuer whose tokens carry it, or rename a claim to it in `claims.rename`"
+            );
+            problem("claim_not_projected", &message, Some(location.to_string()))
+        })
+        .collect()
+}
+
+fn parse_local_keys(bytes: &[u8], profile: &IssuerProfile, source: &KeySource) -> Result<KeySet, Problem> {
+    let location = match source {
+        KeySource::File(path) => Some(path.display().to_string()),
+        _ => None,
+    };
+    let fault = |code: &str, what: &str| {
+        problem(code, &format!("keys of issuer `{}`: {what}", profile.issuer()), location.clone())
+    };
+    let keys = KeySet::parse(bytes, KeyOrigin::Local, profile.algorithms())
+        .map_err(|error| fault(error.code, &error.to_string()))?;
+    if keys.is_empty() {
+        let reasons: Vec<&str> = keys.dropped().iter().map(|key| key.reason).collect();
+        let why = if reasons.is_empty() { "the set is empty".to_owned() } else { reasons.join(", ") };
+        return Err(fault("no_usable_keys", &format!("no usable key: {why}")));
+    }
+    Ok(keys)
+}
+
+fn content_digest(settings: &Settings, raws: &[Raw]) -> Vec<u8> {
+    let mut context = digest::Context::new(&SHA256);
+    let mut field = |bytes: &[u8]| {
+        context.update(&bytes.len().to_le_bytes());
+        context.update(bytes);
+    };
+    field(format!("{:?}", settings.policy).as_bytes());
+    for raw in raws {
+        field(raw.name.as_bytes());
+        field(raw.origin.as_bytes());
+        field(format!("{:?} {} {}", raw.kind, raw.content.is_directory, raw.content.files.len()).as_bytes());
+        for (path, bytes) in &raw.content.files {
+            field(path.as_bytes());
+            field(bytes);
+        }
+    }
+    context.finish().as_ref().to_vec()
+}
+
+/// The files did not hold still long enough to be read.
+pub(super) fn unstable() -> Problem {
+    let message = "files keep changing while they are read; a state is used only when it holds still";
+    problem("files_unstable", message, None)
+}
+
+pub(super) fn problem(code: &str, message: &str, location: Option<String>) -> Problem {
+    Problem { code: code.to_owned(), message: message.to_owned(), location }
+}
+
+fn load_problem(error: &LoadError) -> Problem {
+    problem(error.code, &error.message, error.location.as_ref().map(ToString::to_string))
+}
+
+fn key_place(path: &Path) -> Place {
+    Place { path: path.to_owned(), kind: PlaceKind::Keys }
+}
+
+// === impl Raw, Settings ===
+
+impl Raw {
+    fn into_source(self, settings: &Settings) -> Result<Source, LoadError> {
+        let mut files = self.content.files.into_iter();
+        if self.kind == SourceKind::Bundle && !self.content.is_directory {
+            let bytes = files.next().map(|(_, bytes)| bytes).unwrap_or_default();
+            return Source::from_archive(&self.name, &self.origin, &bytes, &settings.policy);
+        }
+        let files = files.map(|(path, bytes)| SourceFile { path, bytes }).collect();
+        Ok(Source { name: self.name, origin: self.origin, kind: self.kind, files })
+    }
+}
+
+impl Settings {
+    /// Everything on disk that a snapshot is made from.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let keys = self.profiles.iter().filter_map(|(_, source)| match source {
+            KeySource::File(path) => Some(key_place(path)),
+            _ => None,
+        });
+        self.policy_places().map(|(place, ..)| place).chain(keys).collect()
+    }
+
+    fn policy_places(&self) -> impl Iterator<Item = (Place, String, SourceKind)> {
+        let bundles = self.bundles.iter().map(|BundleSpec { name, path }| {
+            let place = Place { path: path.clone(), kind: PlaceKind::Bundle };
+            (place, name.clone(), SourceKind::Bundle)
+        });
+        let data = self.data.iter().map(|DataSpec { prefix, path }| {
+            let place = Place { path: path.clone(), kind: PlaceKind::Data };
+            (place, path.display().to_string(), SourceKind::Plain { prefix: prefix.clone() })
+        });
+        bundles.chain(data)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        let bytes = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
+        Limits { file: bytes(self.policy.max_file_bytes), total: bytes(self.policy.max_bundle_bytes) }
+    }
+
+    /// Equal for equal settings. Inline keys count, though `Debug` hides them.
+    pub(super) fn fingerprint(&self) -> Vec<u8> {
+        let mut context = digest::Context::new(&SHA256);
+        context.update(format!("{self:?}").as_bytes());
+        for (_, source) in &self.profiles {
+            if let KeySource::Inline(text) = source {
+                context.update(&text.len().to_le_bytes());
+                context.update(text.as_bytes());
+            }
+        }
+        context.finish().as_ref().to_vec()
+    }
+}

@@ -1,0 +1,373 @@
+//! The only writer of snapshots: puts together what the files and each issuer's keys say, and keeps the health report.
+//!
+//! It waits for nobody's I/O. Files and issuers report through channels and fail on their own; a snapshot is published
+//! when, and only when, its content differs from the current one.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use aws_lc_rs::digest::{self, SHA256};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::{AbortHandle, JoinHandle},
+};
+
+use super::{
+    KeySource, Reconfigure, Settings,
+    files::{Change, Files},
+    jwks::{Command, Issuer, KeyChange, Update},
+    load::{self, Loaded, problem},
+};
+use crate::{
+    shutdown,
+    snapshot::{self, Handle, Health, KeyHealth, KeyRequest, Problem, Publisher, Snapshot},
+    token::{IssuerProfile, KeyRing},
+};
+
+/// Messages that may wait for the publisher, which never waits itself.
+const QUEUE: usize = 64;
+
+/// The writer.
+#[derive(Debug)]
+struct Writer {
+    publisher: Publisher,
+    state: State,
+    issuers: Issuers,
+}
+
+/// What the next snapshot is made from.
+#[derive(Debug)]
+struct State {
+    world: Loaded,
+    keys: KeyRing,
+}
+
+/// The tasks that hold remote keys.
+#[derive(Debug)]
+struct Issuers {
+    tasks: BTreeMap<String, Task>,
+    updates: mpsc::Sender<Update>,
+    next_generation: u64,
+}
+
+#[derive(Debug)]
+struct Task {
+    generation: u64,
+    /// Profile and source: when they change, the task is replaced.
+    identity: String,
+    commands: mpsc::Sender<Command>,
+    handle: AbortHandle,
+}
+
+/// See [`super::start`].
+pub(super) async fn start(
+    settings: Settings,
+    reconfigure: Option<Reconfigure>,
+    force: Arc<Notify>,
+    mut shutdown: shutdown::Signal,
+) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
+    let settings = Arc::new(settings);
+    let to_load = Arc::clone(&settings);
+    let first = tokio::task::spawn_blocking(move || load::once(&to_load)).await.unwrap_or_else(|error| {
+        let message = format!("loading stopped unexpectedly ({error}); please report this");
+        Err(vec![problem("internal_error", &message, None)])
+    })?;
+
+    let mut state = State { keys: KeyRing::default(), world: first.0.clone() };
+    let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
+    for (issuer, keys) in &state.world.local_keys {
+        state.keys.insert(issuer.clone(), Arc::clone(keys));
+        health.keys.insert(issuer.clone(), local_health(keys));
+    }
+
+    let (updates, mut from_issuers) = mpsc::channel(QUEUE);
+    let mut issuers = Issuers { tasks: BTreeMap::new(), updates, next_generation: 0 };
+    issuers.reconcile(&settings.profiles);
+    let patience = settings.startup.key_wait;
+    first_keys(&issuers, &mut from_issuers, &mut state, &mut health, patience).await;
+
+    let (publisher, handle, requests) = snapshot::channel(state.snapshot(), health);
+    let (changes, from_files) = mpsc::channel(QUEUE);
+    let files = tokio::spawn(Files::new(settings, reconfigure, first, changes, force).run());
+    let writer = Writer { publisher, state, issuers };
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.begun() => {}
+            () = writer.run(from_files, from_issuers, requests) => {}
+        }
+        files.abort();
+    });
+    Ok((handle, task))
+}
+
+/// Waits until every remote issuer tried once, or patience ends. No keys are no reason not to start.
+async fn first_keys(
+    issuers: &Issuers,
+    updates: &mut mpsc::Receiver<Update>,
+    state: &mut State,
+    health: &mut Health,
+    patience: Duration,
+) {
+    let mut missing: Vec<String> = issuers.tasks.keys().cloned().collect();
+    let all = async {
+        while !missing.is_empty() {
+            let Some(update) = updates.recv().await else { return };
+            if update.is_attempt {
+                missing.retain(|issuer| *issuer != update.issuer);
+            }
+            if let KeyChange::New(keys) = update.change {
+                state.keys.insert(update.issuer.clone(), keys);
+            }
+            health.keys.insert(update.issuer, update.health);
+        }
+    };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::warn!(issuers = ?missing, "starting without the keys of these issuers; their tokens are answered with 503 until they come");
+    }
+    for issuer in missing {
+        health.keys.entry(issuer).or_default();
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    async fn run(
+        mut self,
+        mut changes: mpsc::Receiver<Change>,
+        mut updates: mpsc::Receiver<Update>,
+        mut requests: mpsc::Receiver<KeyRequest>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(change) = changes.recv() => self.apply(change),
+                Some(update) = updates.recv() => self.update(update),
+                Some(request) = requests.recv() => self.issuers.pass_on(request),
+                else => return,
+            }
+        }
+    }
+
+    /// What the files said.
+    fn apply(&mut self, change: Change) {
+        for (issuer, keys) in change.local_keys {
+            self.publisher.update_health(|health| drop(health.keys.insert(issuer.clone(), local_health(&keys))));
+            self.state.keys.insert(issuer, keys);
+        }
+        for (issuer, problem) in change.key_problems {
+            self.publisher.update_health(|health| {
+                health.keys.entry(issuer).or_default().last_error = Some(problem.message);
+            });
+        }
+        if let Some(world) = change.world {
+            self.state.world = world;
+        }
+        if let Some(settings) = &change.settings {
+            self.adopt(settings);
+        }
+        if change.is_forced {
+            self.issuers.refresh();
+        }
+        let has_published = self.publish();
+        if has_published {
+            self.publisher.update_health(|health| health.reloads += 1);
+        }
+        if let Some(problems) = change.report {
+            self.report(problems);
+        }
+    }
+
+    /// Issuers come and go with the configuration. The keys of one whose source or rules changed are not carried over:
+    /// they were admitted under other rules.
+    fn adopt(&mut self, settings: &Settings) {
+        let replaced = self.issuers.reconcile(&settings.profiles);
+        let is_known = |issuer: &str| settings.profiles.iter().any(|(profile, _)| profile.issuer() == issuer);
+        let known: Vec<String> = self.publisher.health().keys.keys().cloned().collect();
+        for issuer in known {
+            let is_replaced = replaced.contains(&issuer) && !self.state.world.local_keys.contains_key(&issuer);
+            if !is_known(&issuer) || is_replaced {
+                self.state.keys.remove(&issuer);
+                self.publisher.update_health(|health| drop(health.keys.remove(&issuer)));
+            }
+        }
+        for (profile, _) in &settings.profiles {
+            self.publisher.update_health(|health| {
+                health.keys.entry(profile.issuer().to_owned()).or_default();
+            });
+        }
+    }
+
+    /// What an issuer's task said.
+    fn update(&mut self, update: Update) {
+        if self.issuers.tasks.get(&update.issuer).is_none_or(|task| task.generation != update.generation) {
+            return;
+        }
+        match update.change {
+            KeyChange::Same => {}
+            KeyChange::New(keys) => self.state.keys.insert(update.issuer.clone(), keys),
+            KeyChange::Gone => self.state.keys.remove(&update.issuer),
+        }
+        self.publisher.update_health(|health| drop(health.keys.insert(update.issuer, update.health)));
+        let has_published = self.publish();
+        for waiter in update.waiters {
+            // Whoever asked may have stopped waiting.
+            let _ = waiter.send(has_published);
+        }
+    }
+
+    /// Publishes, unless the content is what already serves.
+    fn publish(&self) -> bool {
+        let next = self.state.snapshot();
+        let current = self.publisher.current();
+        if next.revision == current.revision {
+            return false;
+        }
+        tracing::info!(revision = next.revision, previous = current.revision, "snapshot activated");
+        self.publisher.publish(next);
+        true
+    }
+
+    fn report(&self, problems: Vec<Problem>) {
+        if problems.is_empty() {
+            if !self.publisher.health().errors.is_empty() {
+                tracing::info!("reload works again; all problems are mended");
+            }
+            self.publisher.update_health(|health| {
+                health.errors = Vec::new();
+                health.last_success = unix_now();
+            });
+            return;
+        }
+        for problem in &problems {
+            let location = problem.location.as_deref().unwrap_or("-");
+            tracing::error!(
+                code = problem.code,
+                location,
+                "reload failed, the last good state serves: {}",
+                problem.message
+            );
+        }
+        self.publisher.update_health(|health| {
+            health.errors = problems;
+            health.reload_failures += 1;
+            health.last_failure = unix_now();
+        });
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision(),
+            activated_at: SystemTime::now(),
+            policies: Arc::clone(&self.world.policies),
+            entrypoint: self.world.entrypoint.clone(),
+            profiles: Arc::clone(&self.world.profiles),
+            keys: Arc::new(self.keys.clone()),
+            subject: self.world.subject.clone(),
+            anonymous: self.world.anonymous,
+        }
+    }
+
+    /// Equal content, equal revision. Every field is preceded by its length, so that none can pass for another.
+    fn revision(&self) -> String {
+        let mut context = digest::Context::new(&SHA256);
+        let mut field = |text: &str| {
+            context.update(&text.len().to_le_bytes());
+            context.update(text.as_bytes());
+        };
+        field(self.world.policies.digest());
+        for profile in self.world.profiles.iter() {
+            field(&format!("{profile:?}"));
+            let keys = self.keys.get(profile.issuer());
+            field(keys.map_or("none", |keys| keys.digest()));
+        }
+        field(&format!("{:?}", self.world.entrypoint));
+        field(&format!("{:?}", self.world.anonymous));
+        field(&format!("{:?}", self.world.subject));
+        let digest = context.finish();
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+// === impl Issuers ===
+
+impl Issuers {
+    /// Starts, replaces and ends tasks so that they are those of `profiles`. Returns the issuers whose task is new or
+    /// gone.
+    fn reconcile(&mut self, profiles: &[(IssuerProfile, KeySource)]) -> Vec<String> {
+        let mut wanted: BTreeMap<String, &(IssuerProfile, KeySource)> = BTreeMap::new();
+        for pair in profiles.iter().filter(|(_, source)| source.is_remote()) {
+            wanted.insert(pair.0.issuer().to_owned(), pair);
+        }
+        let mut changed = Vec::new();
+        self.tasks.retain(|issuer, task| {
+            let is_kept = wanted.get(issuer).is_some_and(|pair| identity(pair) == task.identity);
+            if !is_kept {
+                changed.push(issuer.clone());
+            }
+            is_kept
+        });
+        for (issuer, pair) in wanted {
+            if !self.tasks.contains_key(&issuer) && self.begin(&issuer, pair) {
+                changed.push(issuer);
+            }
+        }
+        changed
+    }
+
+    fn begin(&mut self, issuer: &str, pair: &(IssuerProfile, KeySource)) -> bool {
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let (profile, source) = pair.clone();
+        let task = Issuer::over_network(profile, source, generation, receiver, self.updates.clone());
+        let Some(task) = task else { return false };
+        let handle = tokio::spawn(task.run_over_network()).abort_handle();
+        let task = Task { generation, identity: identity(pair), commands, handle };
+        self.tasks.insert(issuer.to_owned(), task);
+        true
+    }
+
+    /// Hands a request to its issuer's task. A dropped request is answered with "no".
+    fn pass_on(&self, request: KeyRequest) {
+        if let Some(task) = self.tasks.get(&request.issuer) {
+            // A full queue drops it too.
+            let _ = task.commands.try_send(Command::Want(request.done));
+        }
+    }
+
+    fn refresh(&self) {
+        for task in self.tasks.values() {
+            // A full queue means that the issuer is busy fetching already.
+            let _ = task.commands.try_send(Command::Refresh);
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+fn identity((profile, source): &(IssuerProfile, KeySource)) -> String {
+    format!("{profile:?} {source:?}")
+}
+
+fn local_health(keys: &crate::token::KeySet) -> KeyHealth {
+    let mut health = KeyHealth { keys: Some(keys.len()), last_success: unix_now(), ..KeyHealth::default() };
+    for dropped in keys.dropped() {
+        *health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
+    }
+    health
+}
+
+fn unix_now() -> Option<u64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
