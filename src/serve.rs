@@ -1,11 +1,49 @@
 //! Wire ↔ types. The only user of `axum`.
+//!
+//! A door translates one protocol: it reads a request, asks the layers below, and writes their answer. Doors
+//! (`opa`, `forward_auth`, `admin`) never import one another; what they share stands beside them. No decision is made
+//! here: what is allowed comes from [`crate::authorize`], or, on the OPA door, from policy itself.
+//!
+//! The data plane (`Settings::listen`) serves the OPA and forward-auth doors, the admin listener serves health, metrics
+//! and status. They never share a listener, because the data plane faces applications and the admin listener operators.
+
+mod admin;
+mod answer;
+mod body;
+mod evaluate;
+mod forward_auth;
+mod health;
+mod identity;
+mod json;
+mod listener;
+mod opa;
+mod params;
+mod redirect;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    time::Duration,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant, SystemTime},
 };
 
+use axum::{Router, response::Response};
+use http::{Method, Request, StatusCode};
+use hyper::{body::Incoming, service::Service};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::{Semaphore, watch};
+
+use self::{
+    answer::Answer,
+    identity::Challenges,
+    listener::{Drain, Handler, Listener, Peer},
+};
 use crate::{policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.
@@ -53,17 +91,18 @@ pub enum OpaIdentity {
 pub struct Limits {
     /// Request body as sent, in bytes (413).
     pub body_bytes: usize,
-    /// Request body after gzip, in bytes (413).
+    /// Request body after gzip, in bytes (400, as in OPA).
     pub gzip_body_bytes: usize,
-    /// All request headers together, in bytes (431).
+    /// The request line and all headers together, in bytes (431). Up to 8 KiB may be buffered whatever is set here.
     pub header_bytes: usize,
-    /// From the connection (or the end of the last answer) to the end of the request headers (408).
+    /// From the connection (or the end of the last answer) to the end of the request headers; then the connection is
+    /// closed. So this is also how long a connection may stay idle.
     pub header_timeout: Duration,
-    /// From the end of the headers to the answer (408 while reading, 503 after).
+    /// From the end of the headers to the end of the body (408), and to the end of a batch (503).
     pub request_timeout: Duration,
     /// Open connections per listener; one more waits in the kernel's queue.
     pub connections: usize,
-    /// How deep JSON may nest.
+    /// How deep JSON may nest; at most 127.
     pub json_depth: usize,
 }
 
@@ -88,6 +127,9 @@ pub struct Settings {
     pub trusted_peers: Vec<ipnet::IpNet>,
     /// Request headers that policy may see on the forward-auth door (lower case). Never `authorization`, `cookie`.
     pub forwarded_headers: Vec<String>,
+    /// Headers by which policy tells the application who the caller is (lower case). The forward-auth door sends each
+    /// of them with every allow, empty when policy did not set it, so that a value from the client never survives.
+    pub identity_headers: Vec<String>,
     /// How long to answer "not ready" before the listeners close.
     pub shutdown_wait: Duration,
     /// How long requests under way may take to end.
@@ -110,40 +152,189 @@ pub struct BindError {
 
 /// Open listeners, not yet serving.
 #[derive(Debug)]
-pub struct Bound {}
+pub struct Bound {
+    data: Vec<Listener>,
+    admin: Option<Listener>,
+}
 
 /// Opens all listeners.
 ///
 /// # Errors
 /// The first that cannot be opened.
 pub async fn bind(settings: &Settings) -> Result<Bound, BindError> {
-    let _ = settings;
-    Ok(Bound {})
+    let mut data = Vec::with_capacity(settings.listen.len());
+    for listen in &settings.listen {
+        data.push(Listener::open(listen).await?);
+    }
+    let admin = match &settings.admin {
+        Some(listen) => Some(Listener::open(listen).await?),
+        None => None,
+    };
+    Ok(Bound { data, admin })
 }
+
+/// What every door holds.
+#[derive(Debug)]
+struct App {
+    settings: Settings,
+    snapshots: snapshot::Handle,
+    telemetry: Telemetry,
+    shutdown: shutdown::Signal,
+    challenges: Challenges,
+    /// Places for evaluations that may block a thread.
+    blocking: Arc<Semaphore>,
+    requests: AtomicU64,
+    started: SystemTime,
+}
+
+/// One request, as it arrived. Travels in the request's extensions.
+#[derive(Debug, Clone)]
+struct Arrival {
+    peer: Peer,
+    number: u64,
+    at: Instant,
+    /// When the body must have arrived.
+    deadline: tokio::time::Instant,
+}
+
+// === impl Bound ===
 
 impl Bound {
     /// Addresses of the data plane as bound (real ports).
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        Vec::new()
+        self.data.iter().map(|listener| listener.address().to_owned()).collect()
     }
+
     /// Address of the admin listener as bound.
     #[must_use]
     pub fn admin_address(&self) -> Option<String> {
-        None
+        self.admin.as_ref().map(|listener| listener.address().to_owned())
     }
+
     /// Serves until the shutdown began and the drain ended. `true` when everything drained inside the deadline.
+    ///
+    /// The drain: "not ready" at once; after `shutdown_wait` the data plane closes its listeners and lets requests under
+    /// way end, for at most `shutdown_grace`; the admin listener answers until then, so that the probes see it.
     pub async fn serve(
         self,
         settings: Settings,
         snapshots: snapshot::Handle,
         telemetry: Telemetry,
-        shutdown: shutdown::Signal,
+        mut shutdown: shutdown::Signal,
     ) -> bool {
-        let _ = (settings, snapshots, telemetry, shutdown);
-        true
+        let limits = settings.limits.clone();
+        let (wait, grace) = (settings.shutdown_wait, settings.shutdown_grace);
+        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), shutdown.clone()));
+        let (stop_data, data_stopped) = watch::channel(false);
+        let (stop_admin, admin_stopped) = watch::channel(false);
+
+        let mut data = tokio::task::JoinSet::new();
+        let routes = opa::routes().merge(forward_auth::routes()).with_state(Arc::clone(&app));
+        let plane = Plane { app: Arc::clone(&app), routes: TowerToHyperService::new(routes), label: data_plane_label };
+        for listener in self.data {
+            let (plane, limits, telemetry, stop) = (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
+            data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
+        }
+        let admin = self.admin.map(|listener| {
+            let routes = TowerToHyperService::new(admin::routes().with_state(Arc::clone(&app)));
+            let plane = Plane { app, routes, label: admin::label };
+            // A scrape under way is not worth a longer shutdown.
+            let drain = Drain { grace: grace.min(Duration::from_millis(500)) };
+            tokio::spawn(listener.serve(plane, limits, telemetry, admin_stopped, drain))
+        });
+
+        shutdown.begun().await;
+        tracing::info!(wait = ?wait, grace = ?grace, "shutting down: not ready from now on");
+        tokio::time::sleep(wait).await;
+        stop_data.send_replace(true);
+        let drained = data.join_all().await.into_iter().all(|drained| drained);
+        stop_admin.send_replace(true);
+        if let Some(admin) = admin {
+            // Whether the last scrape ended is of no interest.
+            let _ = admin.await;
+        }
+        drained
     }
 }
 
-#[allow(dead_code)]
-fn unused(_: IpAddr) {}
+// === impl App ===
+
+impl App {
+    fn new(settings: Settings, snapshots: snapshot::Handle, telemetry: Telemetry, shutdown: shutdown::Signal) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            challenges: Challenges::new(&settings.realm),
+            settings,
+            snapshots,
+            telemetry,
+            shutdown,
+            blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
+            requests: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
+    }
+}
+
+/// One listener's routes, with what is done around every request.
+#[derive(Clone)]
+struct Plane {
+    app: Arc<App>,
+    routes: TowerToHyperService<Router>,
+    /// The metric's `handler` for a path; one of a closed list.
+    label: fn(&str) -> &'static str,
+}
+
+impl Handler for Plane {
+    async fn handle(&self, mut request: Request<Incoming>, peer: &Peer) -> Response {
+        let at = Instant::now();
+        let handler = (self.label)(request.uri().path());
+        let method = method_label(request.method());
+        request.extensions_mut().insert(Arrival {
+            peer: peer.clone(),
+            number: self.app.requests.fetch_add(1, Ordering::Relaxed) + 1,
+            at,
+            deadline: tokio::time::Instant::from_std(at) + self.app.settings.limits.request_timeout,
+        });
+        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != opa::CATCH_ALL) {
+            Some(redirect) => redirect.into_response(),
+            None => self.answer(request).await,
+        };
+        self.app.telemetry.metrics().answered(handler, method, response.status().as_u16(), at.elapsed());
+        response
+    }
+}
+
+impl Plane {
+    /// Runs the route. A panic in it is a bug of ours: it is logged, answered with 500, and ends nothing else.
+    async fn answer(&self, request: Request<Incoming>) -> Response {
+        let mut route = pin!(self.routes.call(request));
+        let result = std::future::poll_fn(|context| {
+            catch_unwind(AssertUnwindSafe(|| route.as_mut().poll(context)))
+                .map_or_else(|_| Poll::Ready(None), |poll| poll.map(Result::ok))
+        })
+        .await;
+        result.unwrap_or_else(|| {
+            tracing::error!("a request handler panicked; please report this");
+            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "an internal error occurred").into_response()
+        })
+    }
+}
+
+fn data_plane_label(path: &str) -> &'static str {
+    if path.starts_with(forward_auth::PREFIX) { forward_auth::LABEL } else { opa::label(path) }
+}
+
+/// The metric's `method`: one of a closed list, so that clients cannot grow it.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::HEAD => "head",
+        Method::OPTIONS => "options",
+        _ => "other",
+    }
+}

@@ -1,0 +1,74 @@
+//! Where an evaluation runs. Most policies are evaluated on the worker that has the request: they take microseconds and
+//! the engine's own deadline ends them. A policy whose builtins the deadline cannot interrupt goes to a bounded pool of
+//! blocking threads, so that the caller gets its answer in time whatever the builtin does.
+
+use std::{sync::Arc, time::Duration};
+
+use super::App;
+use crate::{
+    policy::{DataPath, EvalError, EvalErrorKind, EvalOptions, Outcome, Value},
+    snapshot::Snapshot,
+};
+
+/// How much later than the engine's deadline the caller stops waiting: the engine answers first when it can.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Why there is no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Evaluation(EvalError),
+    /// All threads for evaluations that may block are taken.
+    #[error("too many evaluations are under way")]
+    Overloaded,
+}
+
+/// Evaluates `data.<path>`.
+pub(super) async fn evaluate(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    path: &DataPath,
+    input: Option<Value>,
+    options: EvalOptions,
+) -> Result<Outcome, Failure> {
+    if !snapshot.policies.may_block() {
+        return snapshot.policies.evaluate(path, input, &options).map_err(Failure::Evaluation);
+    }
+    let patience = deadline(snapshot, &options) + SLACK;
+    // A thread that does not come back keeps its permit, so the pool cannot grow beyond its bound.
+    let Ok(Ok(permit)) = tokio::time::timeout(patience, Arc::clone(&app.blocking).acquire_owned()).await else {
+        return Err(Failure::Overloaded);
+    };
+    let (policies, path) = (Arc::clone(&snapshot.policies), path.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let result = policies.evaluate(&path, input, &options);
+        drop(permit);
+        result
+    });
+    let failed = |kind, message: &str| EvalError { kind, message: message.to_owned(), location: None };
+    match tokio::time::timeout(patience, work).await {
+        Ok(Ok(result)) => result.map_err(Failure::Evaluation),
+        Ok(Err(_)) => Err(Failure::Evaluation(failed(EvalErrorKind::Panic, "evaluation ended unexpectedly"))),
+        Err(_) => Err(Failure::Evaluation(failed(
+            EvalErrorKind::Deadline,
+            "evaluation did not end in time; a builtin is still running",
+        ))),
+    }
+}
+
+fn deadline(snapshot: &Snapshot, options: &EvalOptions) -> Duration {
+    let _ = snapshot;
+    options.deadline.unwrap_or(Duration::from_millis(100))
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Stable code.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Evaluation(error) => error.kind.code(),
+            Self::Overloaded => "evaluation_overloaded",
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Sockets and connections: opens listeners, accepts within a limit, gives each connection its own task with its
+//! timeouts, and drains them. It knows nothing about what is served.
+//!
+//! An accept error never ends a listener. A connection that fails ends alone.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::response::Response;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use super::{BindError, Limits, Listen};
+use crate::telemetry::Telemetry;
+
+/// hyper reads headers and bodies through one buffer and has this as its smallest size.
+const SMALLEST_BUFFER: usize = 8 * 1024;
+
+/// How long to wait after an accept error that is about this process (no file descriptors left), not about one peer.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An open listener.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    address: String,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket's file when the listener closes.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// `None`: a Unix socket.
+    pub(super) address: Option<IpAddr>,
+    /// `address:port`, or `@` for a Unix socket, as OPA writes it.
+    pub(super) text: Arc<str>,
+}
+
+/// How long a drain may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    pub(super) grace: Duration,
+}
+
+/// Serves HTTP requests; never fails.
+pub(super) trait Handler: Clone + Send + Sync + 'static {
+    fn handle(&self, request: Request<Incoming>, peer: &Peer) -> impl Future<Output = Response> + Send;
+}
+
+impl Listener {
+    /// Opens a listener.
+    pub(super) async fn open(listen: &Listen) -> Result<Self, BindError> {
+        let failed = |address: &dyn ToString, source| BindError { address: address.to_string(), source };
+        match listen {
+            Listen::Tcp(address) => {
+                let socket = TcpListener::bind(address).await.map_err(|error| failed(address, error))?;
+                let address = socket.local_addr().map_err(|error| failed(address, error))?.to_string();
+                Ok(Self { socket: Socket::Tcp(socket), address })
+            }
+            Listen::Unix { path, mode } => {
+                let address = format!("unix://{}", path.display());
+                let socket = bind_unix(path, *mode).await.map_err(|error| failed(&address, error))?;
+                Ok(Self { socket: Socket::Unix(socket, SocketFile(path.clone())), address })
+            }
+        }
+    }
+
+    /// `address:port` as bound, or `unix://path`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Accepts until `stop` is true, then lets requests under way end within the grace. `true` when all ended by
+    /// themselves.
+    pub(super) async fn serve(
+        self,
+        handler: impl Handler,
+        limits: Limits,
+        telemetry: Telemetry,
+        mut stop: watch::Receiver<bool>,
+        drain: Drain,
+    ) -> bool {
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let accept = async {
+                // A place comes first: whoever finds none waits in the kernel's queue.
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                // Ended connections leave the set as they end, so that it does not grow.
+                Some(_) = connections.join_next() => continue,
+                accepted = accept => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if !is_about_one_peer(&error) {
+                        tracing::warn!(%error, listener = %self.address, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    continue;
+                }
+            };
+            let (watcher, handler, limits, telemetry) = (graceful.watcher(), handler.clone(), limits.clone(), telemetry.clone());
+            connections.spawn(async move {
+                let counted = telemetry.metrics().connected();
+                match stream {
+                    Stream::Tcp(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
+                    Stream::Unix(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
+                }
+                drop((counted, place));
+            });
+        }
+        // Closes the listening socket: a new connection is refused from here on.
+        drop(self.socket);
+        let drained = tokio::time::timeout(drain.grace, graceful.shutdown()).await.is_ok();
+        connections.shutdown().await;
+        drained
+    }
+
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Socket::Tcp(socket) => {
+                let (stream, address) = socket.accept().await?;
+                // Answers are small and written at once; waiting to fill a segment only delays them.
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), Peer::tcp(address)))
+            }
+            Socket::Unix(socket, _) => {
+                let (stream, _) = socket.accept().await?;
+                Ok((Stream::Unix(stream), Peer { address: None, text: "@".into() }))
+            }
+        }
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: &Peer,
+    handler: impl Handler,
+    limits: &Limits,
+    telemetry: &Telemetry,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = service_fn(|request| {
+        let (handler, peer) = (handler.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(handler.handle(request, &peer).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.header_bytes)
+        .max_buf_size(limits.header_bytes.max(SMALLEST_BUFFER))
+        .half_close(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        // hyper has answered 400 or 431 where an answer was possible.
+        if error.is_parse_too_large() {
+            telemetry.metrics().refused("headers_too_large");
+        } else if error.is_parse() {
+            telemetry.metrics().refused("http_malformed");
+        } else if error.is_timeout() {
+            telemetry.metrics().refused("headers_timeout");
+        }
+        tracing::debug!(%error, peer = %peer.text, "a connection ended with an error");
+    }
+}
+
+/// The peer went away between its connect and our accept: nothing to wait for.
+fn is_about_one_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Binds a Unix socket. A socket file that nobody answers at is left over and replaced; anything else is not ours.
+async fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket is there"));
+        }
+        Ok(_) => match UnixStream::connect(path).await {
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there")),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Err(error) => return Err(error),
+        },
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+// === impl Peer ===
+
+impl Peer {
+    fn tcp(address: SocketAddr) -> Self {
+        // A dual-stack listener shows IPv4 peers as `::ffff:a.b.c.d`; networks are configured as IPv4.
+        let ip = address.ip().to_canonical();
+        Self { address: Some(ip), text: SocketAddr::new(ip, address.port()).to_string().into() }
+    }
+}
+
+// === impl SocketFile ===
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
