@@ -1,1 +1,267 @@
-//! reload
+//! The outside world → new [`Snapshot`]. The only user of `notify`, of policy, data and key file reads and of outbound
+//! HTTP.
+//!
+//! ```text
+//! links, read   what stands on disk, followed link by link and read whole
+//! watch         events, debounce and polls: when to look again
+//! load          settings + content → compiled policies, profiles, local keys; all problems at once
+//! files         the loop over these: looks again, and says what changed
+//! fetch         one bounded HTTP request for keys
+//! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
+//! publish       the only writer: puts what files and issuers say together into one snapshot
+//! ```
+//!
+//! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
+//! keys and each issuer's remote keys fail independently of each other.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, task::JoinHandle};
+
+/// placeholder
+#[derive(Debug)]
+pub struct Loaded {}
+use crate::{
+    policy::{self, DataPath},
+    shutdown,
+    snapshot::{Anonymous, Handle, Problem, SubjectSource},
+    token::IssuerProfile,
+};
+
+/// Everything a snapshot is made from. Plain data; `config` and the command line fill it.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Bundles: directories or OPA's `.tar.gz`.
+    pub bundles: Vec<BundleSpec>,
+    /// Plain policy and data files.
+    pub data: Vec<DataSpec>,
+    /// Load and evaluation limits.
+    pub policy: policy::Settings,
+    /// The rule that the deciding doors ask; must exist.
+    pub entrypoint: Option<DataPath>,
+    /// What happens to a request without a token.
+    pub anonymous: Anonymous,
+    /// Where the caller's live record is.
+    pub subject: Option<SubjectSource>,
+    /// Issuers and where their keys come from.
+    pub profiles: Vec<(IssuerProfile, KeySource)>,
+    /// When to look at the files again.
+    pub watch: WatchSettings,
+    /// How long [`start`] waits for remote keys. An issuer without keys by then is not fatal: its tokens are answered
+    /// with 503 until they come.
+    pub startup: Startup,
+}
+
+/// One bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleSpec {
+    /// Name; module ids start with it.
+    pub name: String,
+    /// A directory or a `.tar.gz` file.
+    pub path: PathBuf,
+}
+
+/// One `-d` argument: a directory or a `.rego`, `.json`, `.yaml` or `.yml` file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSpec {
+    /// Where its data is mounted under `data`; empty for the root.
+    pub prefix: Vec<String>,
+    /// The directory or file.
+    pub path: PathBuf,
+}
+
+/// Where one issuer's keys come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A watched JWKS file. May hold secrets.
+    File(PathBuf),
+    /// JWKS text. May hold secrets; its `Debug` is redacted.
+    Inline(String),
+    /// A JWKS URL.
+    Url {
+        /// `https`, or `http` to a loopback host or with [`FetchSettings::allow_http`].
+        url: String,
+        /// How it is fetched.
+        fetch: FetchSettings,
+    },
+    /// OpenID Connect discovery, or RFC 8414 metadata when its URL is given.
+    Discovery {
+        /// The metadata document; `None` for `{issuer}/.well-known/openid-configuration`.
+        url: Option<String>,
+        /// How it and the keys are fetched.
+        fetch: FetchSettings,
+    },
+}
+
+/// How remote keys are fetched and for how long they are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// Freshness when the answer has no `Cache-Control: max-age`, which is clamped to 60 s..1 h. Default 300 s.
+    pub ttl: Duration,
+    /// How long keys are used after they stopped being fresh when no new ones can be had. Then they are removed and
+    /// the issuer's tokens are answered with 503. Default 24 h.
+    pub max_stale: Duration,
+    /// At most one fetch per this time because of unknown key ids, whatever its result. Default 30 s.
+    pub unknown_kid_cooldown: Duration,
+    /// Default 2 s.
+    pub connect_timeout: Duration,
+    /// For a whole request. Default 5 s.
+    pub timeout: Duration,
+    /// Largest body, counted while it streams. Default 256 KiB.
+    pub max_body_bytes: usize,
+    /// Allows `http` to hosts other than loopback. Whoever is on the path can then replace the keys. Default `false`.
+    pub allow_http: bool,
+}
+
+/// When to look at the files again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// Use the operating system's change events. Default `true`.
+    pub events: bool,
+    /// A change is acted on when nothing changed for this long. Default 50 ms.
+    pub debounce: Duration,
+    /// … or when this long passed since the first change. Default 400 ms.
+    pub max_debounce: Duration,
+    /// Look without an event at this interval; `None` never. Where events do not work, at least every second. Default 5 s.
+    pub poll_interval: Option<Duration>,
+    /// A failure is reported when it lasts this long after the first bad attempt: a program that writes several files
+    /// is not a fault. Default 1 s.
+    pub settle: Duration,
+}
+
+/// Patience at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Startup {
+    /// Default 3 s.
+    pub key_wait: Duration,
+}
+
+/// How the configuration file is read again.
+pub struct Reconfigure {
+    /// The file, watched.
+    pub path: PathBuf,
+    /// Reads it. Called off the async workers whenever any watched file changed.
+    pub read: Box<dyn Fn() -> Result<Settings, Vec<Problem>> + Send + Sync>,
+}
+
+/// Reads and compiles everything once and checks it: what `check` does, and what [`start`] does first. Remote keys are
+/// not fetched.
+///
+/// # Errors
+/// Every problem that was found.
+pub fn load_once(settings: &Settings) -> Result<Loaded, Vec<Problem>> {
+    let _ = settings;
+    Ok(Loaded {})
+}
+
+/// Loads everything, fetches remote keys for at most [`Startup::key_wait`], and then keeps the snapshot up to date
+/// until `shutdown`. A permit of `force` (SIGHUP) looks at everything at once, remote keys included.
+///
+/// # Errors
+/// Every problem that [`load_once`] would report. A remote key source that cannot be reached is not among them.
+pub async fn start(
+    settings: Settings,
+    reconfigure: Option<Reconfigure>,
+    force: Arc<Notify>,
+    shutdown: shutdown::Signal,
+) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
+    let _ = (settings, reconfigure, force, shutdown);
+    Err(Vec::new())
+}
+
+// === impl BundleSpec, DataSpec ===
+
+impl BundleSpec {
+    /// A bundle given by path only, as `-b` does: its name is the path.
+    #[must_use]
+    pub fn from_path(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { name: path.display().to_string(), path }
+    }
+}
+
+impl FromStr for DataSpec {
+    type Err = std::convert::Infallible;
+
+    /// `path`, or `a.b:path` to mount it at `data.a.b`. What stands before the colon is a prefix only when it is a
+    /// dotted list of names, so `./dir:with:colons` is a path.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let prefixed = text.split_once(':').filter(|(prefix, path)| !path.is_empty() && is_dotted_name(prefix));
+        Ok(match prefixed {
+            Some((prefix, path)) => {
+                Self { prefix: prefix.split('.').map(str::to_owned).collect(), path: PathBuf::from(path) }
+            }
+            None => Self { prefix: Vec::new(), path: PathBuf::from(text) },
+        })
+    }
+}
+
+fn is_dotted_name(text: &str) -> bool {
+    text.split('.').all(|name| {
+        name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    })
+}
+
+// === impl KeySource ===
+
+impl KeySource {
+    /// Keys of this source come over the network.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Url { .. } | Self::Discovery { .. })
+    }
+}
+
+impl fmt::Debug for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+            Self::Url { url, fetch } => f.debug_struct("Url").field("url", url).field("fetch", fetch).finish(),
+            Self::Discovery { url, fetch } => {
+                f.debug_struct("Discovery").field("url", url).field("fetch", fetch).finish()
+            }
+        }
+    }
+}
+
+// === impl Default ===
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(300),
+            max_stale: Duration::from_secs(24 * 60 * 60),
+            unknown_kid_cooldown: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            max_body_bytes: 256 * 1024,
+            allow_http: false,
+        }
+    }
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self {
+            events: true,
+            debounce: Duration::from_millis(50),
+            max_debounce: Duration::from_millis(400),
+            poll_interval: Some(Duration::from_secs(5)),
+            settle: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Startup {
+    fn default() -> Self {
+        Self { key_wait: Duration::from_secs(3) }
+    }
+}
+
+impl fmt::Debug for Reconfigure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconfigure").field("path", &self.path).finish_non_exhaustive()
+    }
+}
