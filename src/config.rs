@@ -1,1 +1,152 @@
-//! config
+//! YAML → each module's own settings, or everything that is wrong with it, at once, with line and column.
+//!
+//! ```text
+//! tree       text → nodes that know their place; `${ENV}` expanded
+//! overrides  `--set key=value` and the flags of `run`, put into the tree
+//! section    typed reading of one mapping; unknown and repeated keys
+//! units      `30s`, `8KiB`
+//! problem    what is wrong, where, and what was probably meant
+//! issuers, world, doors, logs   the schema: one function per part
+//! ```
+//!
+//! The settings types belong to the modules that use them; nothing here decides what a setting does. Every key is
+//! shown with its default in `examples/claimgate.yaml`.
+
+mod doors;
+mod issuers;
+mod logs;
+mod overrides;
+mod problem;
+mod section;
+mod tree;
+mod units;
+mod world;
+
+use std::{
+    collections::BTreeSet,
+    fs, io::Read as _,
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    doors::{DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN},
+    overrides::Override,
+    problem::{Code, Problem},
+};
+use self::{
+    problem::Report,
+    section::{Bases, Section, describe_io},
+    tree::Environment,
+};
+use crate::{reload, serve, snapshot, telemetry};
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The doors.
+    pub serve: serve::Settings,
+    /// What the snapshot is made from.
+    pub reload: reload::Settings,
+    /// The decision log.
+    pub decision_log: telemetry::DecisionLogSettings,
+    /// The program's own log.
+    pub log: telemetry::LogSettings,
+}
+
+/// What a configuration is made from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The configuration file; `None`: defaults and overrides only.
+    pub file: Option<PathBuf>,
+    /// What the command line says, in order; the last one wins.
+    pub overrides: Vec<Override>,
+}
+
+/// The file is read into memory, and a configuration is never this long.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Reads, expands and checks a configuration.
+///
+/// # Errors
+/// Every problem, in the order of its place.
+pub fn load(origin: &Origin, environment: Environment<'_>) -> Result<Settings, Vec<Problem>> {
+    load_with_keys(origin, environment).1
+}
+
+/// The same, with the full names of all keys that the schema asked for (`issuers[].leeway`).
+pub fn load_with_keys(
+    origin: &Origin,
+    environment: Environment<'_>,
+) -> (BTreeSet<String>, Result<Settings, Vec<Problem>>) {
+    let shown = origin.file.as_deref().map_or_else(|| "configuration".to_owned(), |file| file.display().to_string());
+    let report = Report::new(&shown);
+    let text = match origin.file.as_deref().map(read_file).transpose() {
+        Ok(text) => text.unwrap_or_default(),
+        Err(message) => {
+            report.add(Code::Unreadable, &tree::Place::Nowhere, "", message);
+            let (keys, problems) = report.finish();
+            return (keys, Err(problems));
+        }
+    };
+    let mut root = tree::parse_file(&text, &report);
+    if report.is_clean() {
+        overrides::apply(&mut root, &origin.overrides, &report);
+        root.expand("", environment, &report);
+    } else {
+        // A file that is no YAML has said nothing; complaints about missing keys would only hide the cause.
+        let (keys, problems) = report.finish();
+        return (keys, Err(problems));
+    }
+    let directory = origin.file.as_deref().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
+    let bases = Bases { file: directory, argument: PathBuf::new() };
+    let settings = read(Section::root(root, &report, &bases));
+    let (keys, problems) = report.finish();
+    (keys, if problems.is_empty() { Ok(settings) } else { Err(problems) })
+}
+
+/// The schema.
+fn read(mut root: Section<'_>) -> Settings {
+    let serve = doors::read(&mut root);
+    let issuers_written = root.has("issuers");
+    let profiles = issuers::read(&mut root);
+    if profiles.is_empty()
+        && !root.concerns("issuers")
+        && !root.concerns("opa.identity")
+        && serve.opa_identity == serve::OpaIdentity::Token
+    {
+        let message = if issuers_written { "the list is empty" } else { "no issuer is configured" };
+        let message = format!(
+            "{message}, so no token could be verified; add one with `issuer`, `audiences` and `jwks`, or set \
+             `opa.identity: passthrough` to run without tokens"
+        );
+        root.problem(Code::MissingKey, "issuers", message);
+    }
+    let reload = reload::Settings { profiles, ..world::read(&mut root) };
+    let decision_log = logs::read_decision_log(&mut root);
+    let log = logs::read_log(&mut root);
+    root.finish();
+    Settings { serve, reload, decision_log, log }
+}
+
+fn read_file(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(|error| format!("cannot be read: {}", describe_io(&error)))?;
+    file.take(LONGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {}", describe_io(&error)))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST_FILE) {
+        return Err(format!("it is longer than {}; this cannot be a configuration", units::show_size(1 << 20)));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text; this cannot be a configuration".to_owned())
+}
+
+impl From<Problem> for snapshot::Problem {
+    fn from(problem: Problem) -> Self {
+        let message = if problem.key.is_empty() {
+            problem.message
+        } else {
+            format!("{}: {}", problem.key, problem.message)
+        };
+        Self { code: problem.code.as_str().to_owned(), message, location: Some(problem.location) }
+    }
+}

@@ -1,2 +1,3 @@
-#[test]
-fn a() {}
+//! The integration tests: one binary, because linking takes longer than running.
+
+mod config;

@@ -1,0 +1,166 @@
+//! Policies, data, the subject and the reload settings → what a snapshot is made from.
+
+use std::time::Duration;
+
+use super::{
+    problem::Code,
+    section::{Section, Text},
+    tree::shorten,
+};
+use crate::{
+    policy::{self, DataPath},
+    reload::{BundleSpec, DataSpec, Settings, WatchSettings},
+    snapshot::{Anonymous, SubjectSource},
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Reads everything but the issuers.
+pub(super) fn read(root: &mut Section<'_>) -> Settings {
+    let mut section = root.section("policy");
+    let bundles = read_bundles(&mut section);
+    let data = section.texts("data", &[]);
+    let data = data.iter().map(|text| read_data(&section, text)).collect();
+    let entrypoint = section.text("entrypoint").and_then(|text| data_path(&section, &text, "authz/allow"));
+    refuse_other_shapes(&mut section);
+    let policy = read_policy_limits(&mut section);
+    section.finish();
+
+    let anonymous = [("deny", Anonymous::Deny), ("allow_to_policy", Anonymous::AllowToPolicy)];
+    Settings {
+        bundles,
+        data,
+        policy,
+        entrypoint,
+        anonymous: root.choice("anonymous", &anonymous, Anonymous::Deny),
+        subject: read_subject(root),
+        watch: read_reload(root),
+        ..Settings::default()
+    }
+}
+
+fn read_bundles(section: &mut Section<'_>) -> Vec<BundleSpec> {
+    let mut bundles: Vec<BundleSpec> = Vec::new();
+    for item in section.mixed("bundles", "a list of paths, or of mappings with `name` and `path`") {
+        let bundle = match item {
+            Ok(path) => Some(BundleSpec::from_path(section.existing(&path))),
+            Err(mut bundle) => {
+                let (name, path) = (bundle.text("name"), bundle.text("path"));
+                let spec = match path {
+                    Some(path) => {
+                        let path = bundle.existing(&path);
+                        Some(match name {
+                            Some(name) => BundleSpec { name: name.text, path },
+                            None => BundleSpec::from_path(path),
+                        })
+                    }
+                    None => {
+                        if !bundle.concerns("path") {
+                            let message = "it is not set; write the directory or `.tar.gz` of the bundle";
+                            bundle.problem(Code::MissingKey, "path", message);
+                        }
+                        None
+                    }
+                };
+                bundle.finish();
+                spec
+            }
+        };
+        let Some(bundle) = bundle else { continue };
+        if bundles.iter().any(|other| other.name == bundle.name) {
+            let message = format!("`{}` stands in the list twice; each bundle needs a name of its own", bundle.name);
+            section.problem(Code::DuplicateKey, "bundles", message);
+        }
+        bundles.push(bundle);
+    }
+    bundles
+}
+
+/// `path`, or `a.b:path`: what stands before the colon is where the data goes.
+fn read_data(section: &Section<'_>, text: &Text) -> DataSpec {
+    let Ok(spec) = text.text.parse::<DataSpec>();
+    let path = Text { text: spec.path.display().to_string(), ..text.clone() };
+    DataSpec { prefix: spec.prefix, path: section.existing(&path) }
+}
+
+/// `a/b`, the way OPA's REST API writes it. A dotted path is the usual slip.
+fn data_path(section: &Section<'_>, text: &Text, example: &str) -> Option<DataPath> {
+    let path = text.text.trim_matches('/');
+    if path.is_empty() || path.split('/').any(str::is_empty) {
+        section.problem_at(text, format!("`{}` names nothing; write a path such as `{example}`", shorten(&text.text)));
+        return None;
+    }
+    if !path.contains('/') && path.contains('.') {
+        let slashed = path.strip_prefix("data.").unwrap_or(path).replace('.', "/");
+        let message = format!("`{}` is written with dots; write `{slashed}`", shorten(&text.text));
+        section.problem_at(text, message);
+        return None;
+    }
+    Some(DataPath::from_slash(path))
+}
+
+fn refuse_other_shapes(section: &mut Section<'_>) {
+    match section.text("input_shape") {
+        Some(text) if text.text == "envoy" => section.problem_at(
+            &text,
+            "the shape of opa-envoy-plugin is not supported by this version; write `native`, or leave it out",
+        ),
+        Some(text) if text.text != "native" => {
+            section.problem_at(&text, format!("`{}` is not an input shape; write `native`", shorten(&text.text)));
+        }
+        _ => {}
+    }
+}
+
+fn read_policy_limits(section: &mut Section<'_>) -> policy::Settings {
+    let default = policy::Settings::default();
+    let mut limits = section.section("limits");
+    let settings = policy::Settings {
+        deadline: limits.duration("deadline", default.deadline, MILLI..=SECOND * 60),
+        max_file_bytes: limits.size("file_bytes", default.max_file_bytes, 1 << 10..=4 << 30),
+        max_bundle_bytes: limits.size("bundle_bytes", default.max_bundle_bytes, 1 << 10..=16 << 30),
+        max_result_bytes: limits.size("result_bytes", default.max_result_bytes, 1 << 10..=1 << 30),
+    };
+    limits.finish();
+    settings
+}
+
+fn read_subject(root: &mut Section<'_>) -> Option<SubjectSource> {
+    let written = root.has("subject");
+    let mut section = root.section("subject");
+    let from = section.text("from");
+    let key = section.text("key").map_or_else(|| "sub".to_owned(), |text| text.text);
+    if written && from.is_none() && !section.concerns("from") {
+        let message = "it is not set; write where the callers' records are, such as `data.users`";
+        section.problem(Code::MissingKey, "from", message);
+    }
+    let source = from.and_then(|text| {
+        let path = text.text.strip_prefix("data.").unwrap_or(&text.text);
+        let names: Vec<String> = path.split(['.', '/']).map(str::to_owned).collect();
+        if names.iter().any(String::is_empty) || path == "data" {
+            let message = format!("`{}` names no place in `data`; write one such as `data.users`", shorten(&text.text));
+            section.problem_at(&text, message);
+            return None;
+        }
+        Some(SubjectSource { from: names, key })
+    });
+    section.finish();
+    source
+}
+
+fn read_reload(root: &mut Section<'_>) -> WatchSettings {
+    let default = WatchSettings::default();
+    let mut section = root.section("reload");
+    let debounce = section.duration("debounce", default.debounce, MILLI..=SECOND * 60);
+    let poll = section.duration("poll_interval", default.poll_interval.unwrap_or_default(), Duration::ZERO..=SECOND * 3600);
+    let settings = WatchSettings {
+        events: section.flag("events", default.events),
+        debounce,
+        max_debounce: section.duration("max_debounce", default.max_debounce.max(debounce), debounce..=SECOND * 60),
+        poll_interval: (!poll.is_zero()).then_some(poll),
+        settle: section.duration("settle", default.settle, Duration::ZERO..=SECOND * 60),
+    };
+    section.finish();
+    settings
+}
