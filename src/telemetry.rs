@@ -97,6 +97,12 @@ impl Telemetry {
     pub fn reopen_decision_log(&self) {
         self.log.reopen();
     }
+
+    /// The labels of every decision event, as configured, with `id` and `version`.
+    #[must_use]
+    pub fn labels(&self) -> &std::collections::BTreeMap<String, String> {
+        self.log.labels()
+    }
 }
 
 /// RFC 3339 with nanoseconds, UTC.

@@ -39,7 +39,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let (token_sources, realm) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
-    let (trusted_peers, forwarded_headers) = read_forward_auth(root);
+    let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
     let mut shutdown = root.section("shutdown");
     let settings = Settings {
         listen,
@@ -51,6 +51,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         default_decision,
         trusted_peers,
         forwarded_headers,
+        identity_headers,
         shutdown_wait: shutdown.duration("wait", Duration::ZERO, Duration::ZERO..=SECOND * 300),
         shutdown_grace: shutdown.duration("grace", SECOND * 10, Duration::ZERO..=SECOND * 3600),
         key_patience,
@@ -196,7 +197,7 @@ fn read_opa(root: &mut Section<'_>) -> (OpaIdentity, DataPath) {
     (identity, DataPath::from_slash(&decision))
 }
 
-fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>) {
+fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>, Vec<String>) {
     let mut section = root.section("forward_auth");
     let mut peers = Vec::new();
     for text in section.texts("trusted_peers", &[]) {
@@ -223,6 +224,13 @@ fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>)
             Err(_) => section.problem_at(&text, format!("`{}` is not a header name", shorten(&text.text))),
         }
     }
+    let mut identity = Vec::new();
+    for text in section.texts("identity_headers", &[]) {
+        match http::HeaderName::from_bytes(text.text.as_bytes()) {
+            Ok(name) => identity.push(name.to_string()),
+            Err(_) => section.problem_at(&text, format!("`{}` is not a header name", shorten(&text.text))),
+        }
+    }
     section.finish();
-    (peers, headers)
+    (peers, headers, identity)
 }

@@ -177,6 +177,11 @@ impl DecisionLog {
         Ok(Self { settings, queue, dropped: AtomicU64::new(0), overflowing: AtomicBool::new(false) })
     }
 
+    /// What every event carries.
+    pub(super) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.settings.labels
+    }
+
     /// Events that were lost because the queue was full.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
