@@ -24,7 +24,8 @@ mod world;
 
 use std::{
     collections::BTreeSet,
-    fs, io::Read as _,
+    fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -142,11 +143,8 @@ fn read_file(path: &Path) -> Result<String, String> {
 
 impl From<Problem> for snapshot::Problem {
     fn from(problem: Problem) -> Self {
-        let message = if problem.key.is_empty() {
-            problem.message
-        } else {
-            format!("{}: {}", problem.key, problem.message)
-        };
+        let message =
+            if problem.key.is_empty() { problem.message } else { format!("{}: {}", problem.key, problem.message) };
         Self { code: problem.code.as_str().to_owned(), message, location: Some(problem.location) }
     }
 }

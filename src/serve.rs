@@ -233,7 +233,8 @@ impl Bound {
         let routes = opa::routes().merge(forward_auth::routes()).with_state(Arc::clone(&app));
         let plane = Plane { app: Arc::clone(&app), routes: TowerToHyperService::new(routes), label: data_plane_label };
         for listener in self.data {
-            let (plane, limits, telemetry, stop) = (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
+            let (plane, limits, telemetry, stop) =
+                (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
         }
         let admin = self.admin.map(|listener| {
@@ -316,7 +317,8 @@ impl Plane {
         .await;
         result.unwrap_or_else(|| {
             tracing::error!("a request handler panicked; please report this");
-            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "an internal error occurred").into_response()
+            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "an internal error occurred")
+                .into_response()
         })
     }
 }

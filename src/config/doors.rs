@@ -116,7 +116,8 @@ fn read_mode(root: &mut Section<'_>) -> u32 {
     match u32::from_str_radix(&text.text, 8) {
         Ok(mode) if mode <= 0o777 => mode,
         _ => {
-            let message = format!("`{}` is not a file mode; write one in octal such as `\"0660\"`", shorten(&text.text));
+            let message =
+                format!("`{}` is not a file mode; write one in octal such as `\"0660\"`", shorten(&text.text));
             root.problem_at(&text, message);
             DEFAULT
         }
@@ -131,7 +132,8 @@ fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String) {
     }
     let sources = texts.iter().filter_map(|text| parse_source(&token, text)).collect();
     let realm = token.text("realm");
-    if let Some(text) = realm.as_ref().filter(|text| text.text.chars().any(|c| c.is_control() || c == '"' || c == '\\')) {
+    if let Some(text) = realm.as_ref().filter(|text| text.text.chars().any(|c| c.is_control() || c == '"' || c == '\\'))
+    {
         token.problem_at(text, "it holds a quote, a backslash or a control character, which a challenge cannot carry");
     }
     token.finish();

@@ -217,7 +217,8 @@ fn check_url(section: &Section<'_>, url: &Text, allow_http: bool, switch: &str) 
     let parsed = match url.text.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => uri,
         _ => {
-            section.problem_at(url, format!("`{shown}` is not a URL; write one such as `https://idp.example/jwks.json`"));
+            section
+                .problem_at(url, format!("`{shown}` is not a URL; write one such as `https://idp.example/jwks.json`"));
             return;
         }
     };

@@ -1,10 +1,6 @@
 //! The program's log and the decision log → `telemetry`'s settings.
 
-use super::{
-    problem::Code,
-    section::Section,
-    tree::shorten,
-};
+use super::{problem::Code, section::Section, tree::shorten};
 use crate::telemetry::{DecisionLogSettings, Destination, Format, LogSettings};
 
 /// `log`.
@@ -78,4 +74,3 @@ pub(super) fn read_decision_log(root: &mut Section<'_>) -> DecisionLogSettings {
     section.finish();
     settings
 }
-

@@ -1,10 +1,6 @@
 //! What is wrong with a configuration: every problem at once, each with a stable code and its place.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeSet,
-    fmt,
-};
+use std::{cell::RefCell, collections::BTreeSet, fmt};
 
 use super::tree::Place;
 
@@ -68,7 +64,12 @@ struct Unknown {
 
 impl Report {
     pub(super) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), problems: RefCell::default(), unknown: RefCell::default(), known: RefCell::default() }
+        Self {
+            file: file.to_owned(),
+            problems: RefCell::default(),
+            unknown: RefCell::default(),
+            known: RefCell::default(),
+        }
     }
 
     /// Notes a problem.
@@ -123,7 +124,8 @@ impl Report {
 
     fn hint(&self, unknown: &Unknown) -> String {
         let known = self.known.borrow();
-        let prefix = if unknown.section_shape.is_empty() { String::new() } else { format!("{}.", unknown.section_shape) };
+        let prefix =
+            if unknown.section_shape.is_empty() { String::new() } else { format!("{}.", unknown.section_shape) };
         let siblings: Vec<&str> = known
             .iter()
             .filter_map(|path| path.strip_prefix(&prefix))

@@ -83,7 +83,12 @@ impl<'r> Section<'r> {
                 _ => String::new(),
             };
             let key = join(&self.path, &entry.key);
-            self.report.add(Code::DuplicateKey, &entry.place, &key, format!("this key stands twice{first}; remove one"));
+            self.report.add(
+                Code::DuplicateKey,
+                &entry.place,
+                &key,
+                format!("this key stands twice{first}; remove one"),
+            );
             return;
         }
         let place = match entry.node.value {

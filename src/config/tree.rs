@@ -76,8 +76,10 @@ pub(super) fn parse_file(text: &str, report: &Report) -> Node {
 
 /// Parses the value of an argument as YAML; what is not YAML is taken as it stands.
 pub(super) fn parse_argument(text: &str, place: &Place) -> Node {
-    let mut node = parse(text)
-        .unwrap_or_else(|_| Node { place: place.clone(), value: Value::Text { text: text.to_owned(), expanded: false } });
+    let mut node = parse(text).unwrap_or_else(|_| Node {
+        place: place.clone(),
+        value: Value::Text { text: text.to_owned(), expanded: false },
+    });
     node.set_place(place);
     node
 }
@@ -339,9 +341,15 @@ mod tests {
 
     #[test]
     fn a_variable_that_cannot_be_expanded_is_named() {
-        check("${NOPE}", Err("the environment variable `NOPE` is not defined; define it, or give a default: `${NOPE:-…}`"));
+        check(
+            "${NOPE}",
+            Err("the environment variable `NOPE` is not defined; define it, or give a default: `${NOPE:-…}`"),
+        );
         check("${HOST", Err("`${` has no closing `}`; write `${NAME}`, or `$$` for a dollar sign"));
-        check("${a b}", Err("`${a b}` does not name an environment variable; write `${NAME}`, or `$$` for a dollar sign"));
+        check(
+            "${a b}",
+            Err("`${a b}` does not name an environment variable; write `${NAME}`, or `$$` for a dollar sign"),
+        );
         check("${}", Err("`${}` does not name an environment variable; write `${NAME}`, or `$$` for a dollar sign"));
     }
 

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-const DURATION_UNITS: [(&str, u64); 5] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATION_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 const SIZE_UNITS: [(&str, usize); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// Parses a duration: one or more numbers, each with a unit.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{}` is not a duration; write one such as `30s`, `5m` or `100ms`", super::tree::shorten(text));
+    let wrong =
+        || format!("`{}` is not a duration; write one such as `30s`, `5m` or `100ms`", super::tree::shorten(text));
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
         return Err(format!("`{text}` has no unit; write `{text}s` or `{text}ms`"));
     }
@@ -28,7 +28,8 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a size in bytes.
 pub(super) fn parse_size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("`{}` is not a size; write one such as `512B`, `8KiB` or `1MiB`", super::tree::shorten(text));
+    let wrong =
+        || format!("`{}` is not a size; write one such as `512B`, `8KiB` or `1MiB`", super::tree::shorten(text));
     let (number, unit) = split(text.trim(), |c| c.is_ascii_digit());
     let number: usize = number.parse().map_err(|_| wrong())?;
     let unit = unit.trim_start();

@@ -153,7 +153,8 @@ fn read_reload(root: &mut Section<'_>) -> WatchSettings {
     let default = WatchSettings::default();
     let mut section = root.section("reload");
     let debounce = section.duration("debounce", default.debounce, MILLI..=SECOND * 60);
-    let poll = section.duration("poll_interval", default.poll_interval.unwrap_or_default(), Duration::ZERO..=SECOND * 3600);
+    let poll =
+        section.duration("poll_interval", default.poll_interval.unwrap_or_default(), Duration::ZERO..=SECOND * 3600);
     let settings = WatchSettings {
         events: section.flag("events", default.events),
         debounce,

@@ -78,9 +78,8 @@ pub(super) async fn by_policy(State(app): State<Arc<App>>, request: Request) -> 
     let path = DataPath::new(segments);
     let snapshot = app.snapshots.current();
     let plugins = app.plugins();
-    let states = plugins.iter().map(|(name, ok)| {
-        (Value::from(*name), Value::from(if *ok { "OK" } else { "NOT_READY" }))
-    });
+    let states =
+        plugins.iter().map(|(name, ok)| (Value::from(*name), Value::from(if *ok { "OK" } else { "NOT_READY" })));
     let input = Value::from(BTreeMap::from([
         (Value::from("plugin_state"), Value::from(states.collect::<BTreeMap<_, _>>())),
         (Value::from("plugins_ready"), Value::from(app.is_ready())),

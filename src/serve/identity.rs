@@ -316,15 +316,27 @@ mod tests {
     fn a_header_holds_exactly_one_token_of_the_scheme() {
         let bearer = [header("authorization", "Bearer")];
         let check = |value: &str, want| check(&bearer, &[("authorization", value)], None, want);
-        for value in ["Bearer aaa.bbb.ccc", "bearer aaa.bbb.ccc", "BEARER aaa.bbb.ccc", "Bearer   aaa.bbb.ccc", "Bearer a=="] {
+        for value in
+            ["Bearer aaa.bbb.ccc", "bearer aaa.bbb.ccc", "BEARER aaa.bbb.ccc", "Bearer   aaa.bbb.ccc", "Bearer a=="]
+        {
             check(value, "token");
         }
         for value in ["", "Basic dXNlcjpwdw==", "Basic", "DPoP aaa.bbb.ccc", "Bearers x", "aaa.bbb.ccc", "Bearer,x y"] {
             check(value, "foreign");
         }
         for value in [
-            "Bearer", "Bearer ", "Bearer aaa.bbb.ccc ddd", "Bearer aaa.bbb.ccc, Bearer ddd", "Bearer aaa,bbb",
-            "Bearer \"aaa\"", "Bearer ==", "Bearer aaa\tbbb", "Bearer a=b", "Bearer é", "Bearer {}", "Bearer \taaa",
+            "Bearer",
+            "Bearer ",
+            "Bearer aaa.bbb.ccc ddd",
+            "Bearer aaa.bbb.ccc, Bearer ddd",
+            "Bearer aaa,bbb",
+            "Bearer \"aaa\"",
+            "Bearer ==",
+            "Bearer aaa\tbbb",
+            "Bearer a=b",
+            "Bearer é",
+            "Bearer {}",
+            "Bearer \taaa",
         ] {
             check(value, "malformed_token");
         }

@@ -327,7 +327,10 @@ request_seed!(BatchRequestSeed, BatchRequest, "types.BatchDataRequestV1", |self,
         request.inputs = match map.next_value_seed(self.0)? {
             Value::Null => None,
             Value::Object(members) => Some(
-                members.iter().filter_map(|(name, input)| Some((name.as_string().ok()?.to_string(), input.clone()))).collect(),
+                members
+                    .iter()
+                    .filter_map(|(name, input)| Some((name.as_string().ok()?.to_string(), input.clone())))
+                    .collect(),
             ),
             _ => return Err(de::Error::custom("inputs is not an object")),
         };
@@ -565,10 +568,7 @@ mod tests {
     fn output_is_escaped_and_ordered_as_go_does() {
         let value = json("{\"b\":\"<a>&\u{2028}\u{2029}\u{8}\u{1f}é\",\"a\":[],\"c\":{}}");
         let compact = String::from_utf8(write(&value, false).unwrap()).unwrap();
-        assert_eq!(
-            compact,
-            "{\"a\":[],\"b\":\"\\u003ca\\u003e\\u0026\\u2028\\u2029\\b\\u001fé\",\"c\":{}}\n"
-        );
+        assert_eq!(compact, "{\"a\":[],\"b\":\"\\u003ca\\u003e\\u0026\\u2028\\u2029\\b\\u001fé\",\"c\":{}}\n");
         let pretty = String::from_utf8(write(&json("{\"a\":[1,{\"<\":null}],\"c\":{}}"), true).unwrap()).unwrap();
         assert_eq!(pretty, "{\n  \"a\": [\n    1,\n    {\n      \"\\u003c\": null\n    }\n  ],\n  \"c\": {}\n}\n");
     }

@@ -132,7 +132,8 @@ impl Listener {
                     continue;
                 }
             };
-            let (watcher, handler, limits, telemetry) = (graceful.watcher(), handler.clone(), limits.clone(), telemetry.clone());
+            let (watcher, handler, limits, telemetry) =
+                (graceful.watcher(), handler.clone(), limits.clone(), telemetry.clone());
             connections.spawn(async move {
                 let counted = telemetry.metrics().connected();
                 match stream {

@@ -14,11 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    body::Body,
-    routing::any,
-};
+use axum::{Router, body::Body, routing::any};
 use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 use percent_encoding::percent_decode_str;
@@ -79,9 +75,9 @@ pub(super) fn label(path: &str) -> &'static str {
     if path == "/" {
         return "index";
     }
-    let found = PREFIXES.iter().find(|(prefix, _)| {
-        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
+    let found = PREFIXES
+        .iter()
+        .find(|(prefix, _)| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     found.map_or(CATCH_ALL, |(_, label)| label)
 }
 
@@ -114,7 +110,10 @@ pub(super) fn reference(path: &DataPath) -> String {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if segment.parse::<i64>().is_ok() {
             text.push_str(&format!("[{segment}]"));
-        } else if segment.chars().all(plain) && !segment.starts_with(|c: char| c.is_ascii_digit()) && !segment.is_empty() {
+        } else if segment.chars().all(plain)
+            && !segment.starts_with(|c: char| c.is_ascii_digit())
+            && !segment.is_empty()
+        {
             text.push('.');
             text.push_str(segment);
         } else {

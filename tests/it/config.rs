@@ -79,7 +79,10 @@ fn broken_files_are_explained_in_the_words_beside_them() {
 fn the_reference_file_loads_and_its_settings_arrive() {
     let settings = load(Some(Path::new(EXAMPLE)), &[]).unwrap_or_else(|text| panic!("{text}"));
     let issuers: Vec<_> = settings.reload.profiles.iter().map(|(profile, _)| profile.issuer()).collect();
-    assert_eq!(issuers, ["https://idp.example.com", "https://login.example.org", "https://ci.example.com", "https://batch.example.com"]);
+    assert_eq!(
+        issuers,
+        ["https://idp.example.com", "https://login.example.org", "https://ci.example.com", "https://batch.example.com"]
+    );
     assert!(matches!(&settings.reload.profiles[0].1, KeySource::Url { url, .. } if url.ends_with("/jwks.json")));
     assert!(matches!(&settings.reload.profiles[1].1, KeySource::Discovery { url: None, .. }));
     assert!(matches!(&settings.reload.profiles[2].1, KeySource::File(path) if path == Path::new("examples/jwks.json")));
@@ -185,7 +188,8 @@ fn json_is_accepted_too() {
 
 #[test]
 fn variables_stand_for_strings_numbers_and_flags() {
-    let text = format!("{MINIMAL}\nlimits: {{connections: \"${{CONNECTIONS}}\"}}\ntoken: {{realm: 'a $$ b ${{EMPTY}}'}}\n");
+    let text =
+        format!("{MINIMAL}\nlimits: {{connections: \"${{CONNECTIONS}}\"}}\ntoken: {{realm: 'a $$ b ${{EMPTY}}'}}\n");
     let settings = load_text(&text, &[]).unwrap_or_else(|text| panic!("{text}"));
     assert_eq!(settings.serve.limits.connections, 77);
     assert_eq!(settings.serve.realm, "a $ b ");
@@ -245,10 +249,7 @@ fn a_problem_of_an_override_shows_the_argument() {
             "issuers[3].leeway=10s",
             "--set issuers[3].leeway=10s: there is no item [3]; the list has 1, and [1] appends one\n",
         ),
-        (
-            "token.realm.x=1",
-            "--set token.realm.x=1: token.realm: expected a string, found a mapping\n",
-        ),
+        ("token.realm.x=1", "--set token.realm.x=1: token.realm: expected a string, found a mapping\n"),
         ("..=1", "--set ..=1: `..` is not a key; write one such as `limits.body_bytes` or `issuers[0].leeway`\n"),
     ] {
         assert_eq!(load_text(MINIMAL, &[argument]).map(|_| ()), Err(expected.to_owned()), "{argument}");

@@ -12,9 +12,9 @@ use http::{Method, StatusCode, request::Parts};
 use serde::Serialize;
 
 use super::{
-    Context, data_path,
+    Context,
     data::{Evaluated, Warning, ask},
-    no_arrival,
+    data_path, no_arrival,
 };
 use crate::{
     authorize::DecisionId,

@@ -82,7 +82,9 @@ pub(super) struct Evaluated {
 pub(super) async fn v1(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = match parts.method {
-        Method::GET | Method::POST => v1_read(&app, &parts, body).await.unwrap_or_else(|refusal| refusal).encoded(&parts.headers),
+        Method::GET | Method::POST => {
+            v1_read(&app, &parts, body).await.unwrap_or_else(|refusal| refusal).encoded(&parts.headers)
+        }
         Method::PUT | Method::PATCH => meta::read_only(&app, &parts, "/v1/data"),
         Method::DELETE if parts.uri.path() != "/v1/data" => meta::read_only(&app, &parts, "/v1/data"),
         _ => Answer::method_not_allowed(),
@@ -113,11 +115,14 @@ async fn v1_read(app: &App, parts: &Parts, body: Body) -> Result<Answer, Answer>
     };
     let warning = (is_post && document.is_none()).then_some(Warning::INPUT_MISSING);
     let input = context.input(&asker, document)?;
-    let mut timers = Timers { counter_server_query_cache_hit: 1, timer_rego_input_parse_ns: nanoseconds(parsing), ..Timers::default() };
+    let mut timers = Timers {
+        counter_server_query_cache_hit: 1,
+        timer_rego_input_parse_ns: nanoseconds(parsing),
+        ..Timers::default()
+    };
 
     let evaluating = Instant::now();
-    let options =
-        EvalOptions { strict_builtin_errors: params.flag("strict-builtin-errors"), ..EvalOptions::default() };
+    let options = EvalOptions { strict_builtin_errors: params.flag("strict-builtin-errors"), ..EvalOptions::default() };
     let evaluated = ask(&context, &asker, &path, input, options).await;
     timers.timer_rego_query_eval_ns = nanoseconds(evaluating);
     timers.timer_server_handler_ns = nanoseconds(context.arrival.at);
@@ -184,9 +189,12 @@ async fn bare(app: &App, parts: &Parts, body: Body, path: &DataPath) -> Result<A
         body::BodyError::TooLarge | body::BodyError::TooSlow => error.answer(),
         error => Answer::bad_request(&format!("unexpected parse error for input: {error}")),
     })?;
-    let document = json::document(&bytes, body::syntax(&parts.headers), app.settings.limits.json_depth).map_err(|error| {
-        context.malformed(&format!("unexpected parse error for input: body contains malformed input document: {error}"))
-    })?;
+    let document =
+        json::document(&bytes, body::syntax(&parts.headers), app.settings.limits.json_depth).map_err(|error| {
+            context.malformed(&format!(
+                "unexpected parse error for input: body contains malformed input document: {error}"
+            ))
+        })?;
     // Without a body the input is `null`, not undefined.
     let input = context.input(&asker, Some(document.unwrap_or(Value::Null)))?;
     let evaluated = ask(&context, &asker, path, input, EvalOptions::default()).await;
@@ -248,7 +256,9 @@ pub(super) async fn ask(
 /// An evaluation without an outcome.
 fn failed(failure: &Failure) -> Answer {
     match failure {
-        Failure::Evaluation(error) => Answer::json(StatusCode::INTERNAL_SERVER_ERROR, &ErrorBody::evaluation(error), true),
+        Failure::Evaluation(error) => {
+            Answer::json(StatusCode::INTERNAL_SERVER_ERROR, &ErrorBody::evaluation(error), true)
+        }
         Failure::Overloaded => Answer::error(StatusCode::SERVICE_UNAVAILABLE, failure.code(), &failure.to_string()),
     }
 }

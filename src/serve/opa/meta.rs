@@ -62,12 +62,14 @@ pub(super) fn page() -> Answer {
 pub(super) async fn policies(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let answer = match parts.method {
-        Method::GET => read_modules(&app, &parts, |asker| {
-            let modules = asker.snapshot.policies.modules().iter();
-            let result: Vec<_> = modules.map(|module| Policy { id: &module.id, raw: &module.raw }).collect();
-            Answer::json(StatusCode::OK, &ResultBody { result }, Params::parse(parts.uri.query()).flag("pretty"))
-        })
-        .await,
+        Method::GET => {
+            read_modules(&app, &parts, |asker| {
+                let modules = asker.snapshot.policies.modules().iter();
+                let result: Vec<_> = modules.map(|module| Policy { id: &module.id, raw: &module.raw }).collect();
+                Answer::json(StatusCode::OK, &ResultBody { result }, Params::parse(parts.uri.query()).flag("pretty"))
+            })
+            .await
+        }
         _ => Answer::method_not_allowed(),
     };
     answer.into_response()
@@ -83,16 +85,22 @@ pub(super) async fn policy(State(app): State<Arc<App>>, request: Request) -> Res
         Answer::error(StatusCode::NOT_FOUND, "resource_not_found", &message)
     };
     let answer = match parts.method {
-        Method::GET => read_modules(&app, &parts, |asker| {
-            match asker.snapshot.policies.modules().iter().find(|module| module.id == id) {
-                Some(module) => {
-                    let result = Policy { id: &module.id, raw: &module.raw };
-                    Answer::json(StatusCode::OK, &ResultBody { result }, Params::parse(parts.uri.query()).flag("pretty"))
+        Method::GET => {
+            read_modules(&app, &parts, |asker| {
+                match asker.snapshot.policies.modules().iter().find(|module| module.id == id) {
+                    Some(module) => {
+                        let result = Policy { id: &module.id, raw: &module.raw };
+                        Answer::json(
+                            StatusCode::OK,
+                            &ResultBody { result },
+                            Params::parse(parts.uri.query()).flag("pretty"),
+                        )
+                    }
+                    None => missing(),
                 }
-                None => missing(),
-            }
-        })
-        .await,
+            })
+            .await
+        }
         Method::PUT => owned_by_bundle(&app, None),
         Method::DELETE if app.snapshots.current().policies.modules().iter().any(|module| module.id == id) => {
             owned_by_bundle(&app, None)
@@ -126,9 +134,8 @@ pub(super) async fn config(State(app): State<Arc<App>>, request: Request) -> Res
 /// `GET /v1/status`: the status is on the admin listener, so this is an OPA without the plugin.
 pub(super) async fn status(request: Request) -> Response {
     match *request.method() {
-        Method::GET => {
-            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "status plugin not enabled").into_response()
-        }
+        Method::GET => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "status plugin not enabled")
+            .into_response(),
         _ => Answer::method_not_allowed().into_response(),
     }
 }
