@@ -82,6 +82,25 @@ const NO_TYPE: &str = "none";
 const REGISTERED: [&str; 14] =
     ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "azp", "client_id", "scope", "scp", "scopes"];
 
+impl Default for ProfileSettings {
+    /// No issuer and no audience (so not yet a profile), RS256 and ES256, both kinds of access token, 30 s of leeway and
+    /// a lifetime of at most a day.
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audiences: Vec::new(),
+            algorithms: vec![Algorithm::RS256, Algorithm::ES256],
+            types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
+            leeway: Duration::from_secs(30),
+            max_lifetime: Duration::from_secs(24 * 3600),
+            required_claims: Vec::new(),
+            keep: Vec::new(),
+            rename: BTreeMap::new(),
+            key_origin: KeyOrigin::Local,
+        }
+    }
+}
+
 // === impl IssuerProfile ===
 
 impl IssuerProfile {
