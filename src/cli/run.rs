@@ -3,7 +3,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -213,28 +213,14 @@ async fn watch_over(reloading: tokio::task::JoinHandle<()>, told: shutdown::Sign
     }
 }
 
-/// How the configuration file is read again. Only what a snapshot is made from can change without a restart.
+/// How the configuration file is read again; what needs a restart is told by `reload`.
 fn reconfigure(origin: Origin) -> Option<Reconfigure> {
     let path = origin.file.clone()?;
-    let fixed = Mutex::new(settings::load(&origin).ok().map(|settings| fixed_part(&settings)));
-    let read = move || {
-        let settings = settings::load(&origin)
-            .map_err(|problems| problems.into_iter().map(Problem::from).collect::<Vec<Problem>>())?;
-        let now = Some(fixed_part(&settings));
-        let mut fixed = fixed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *fixed != now {
-            tracing::warn!(
-                "a setting changed that needs a restart: only issuers, policy, subject, anonymous and reload take effect now"
-            );
-            *fixed = now;
-        }
-        Ok(settings.reload)
+    let read = move || match settings::load(&origin) {
+        Ok(settings) => Ok(settings.reload),
+        Err(problems) => Err(problems.into_iter().map(Problem::from).collect()),
     };
     Some(Reconfigure { path, read: Box::new(read) })
-}
-
-fn fixed_part(settings: &Settings) -> String {
-    format!("{:?} {:?} {:?}", settings.serve, settings.decision_log, settings.log)
 }
 
 /// Which flag says where this listener is.
