@@ -153,12 +153,14 @@ question(subject, role, action, folder) := object.union(
 	{"action": action, "resource": {"type": "folder", "id": folder}},
 )
 
-answer(asked) := authz.decision with input as asked
-	with data.folders as folders
-	with data.roles as roles
-	with data.levels as levels
-	with data.quotas as {"marketing": 100}
-	with data.working_hours as hours
+answer(asked) := decision if {
+	decision := authz.decision with input as asked
+		with data.folders as folders
+		with data.roles as roles
+		with data.levels as levels
+		with data.quotas as {"marketing": 100}
+		with data.working_hours as hours
+}
 
 decide(subject, role, action, folder) := answer(question(subject, role, action, folder))
 
