@@ -2,7 +2,7 @@
 //! a verb puts them together. Nothing else in the crate prints or chooses an exit code.
 //!
 //! ```text
-//! run, demo            serve until SIGTERM
+//! run, demo, story     serve until SIGTERM; what the demo prints
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
 //! settings, output     arguments that make a configuration; stdout and stderr
@@ -10,10 +10,12 @@
 
 mod check;
 mod completion;
+mod demo;
 mod healthcheck;
 mod output;
 mod run;
 mod settings;
+mod story;
 mod version;
 
 use std::{process::ExitCode, thread};
@@ -44,6 +46,8 @@ struct Cli {
 enum Verb {
     /// Serve decisions until SIGTERM or SIGINT; SIGHUP forces a reload
     Run(run::RunArgs),
+    /// Try the whole gate with example policies, data and tokens; needs no files
+    Demo(demo::DemoArgs),
     /// Load everything as `run` would and report every problem; nothing is served
     Check(check::CheckArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
@@ -93,6 +97,7 @@ impl Verb {
     fn run(self) -> ExitCode {
         match self {
             Self::Run(args) => run::run(&args),
+            Self::Demo(args) => demo::run(&args),
             Self::Check(args) => check::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),

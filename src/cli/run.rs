@@ -213,8 +213,8 @@ async fn watch_over(reloading: tokio::task::JoinHandle<()>, told: shutdown::Sign
     }
 }
 
-/// How the configuration file is read again; what needs a restart is told by `reload`.
-fn reconfigure(origin: Origin) -> Option<Reconfigure> {
+/// How the configuration file is read again.
+pub(super) fn reconfigure(origin: Origin) -> Option<Reconfigure> {
     let path = origin.file.clone()?;
     let read = move || match settings::load(&origin) {
         Ok(settings) => Ok(settings.reload),
