@@ -447,3 +447,6 @@ fn random() -> f64 {
 fn unix_now() -> Option<u64> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;
