@@ -266,7 +266,12 @@ impl<T: Transport> Issuer<T> {
     fn take(&mut self, fetched: Fetched) -> KeyChange {
         self.discovered = fetched.discovered;
         let (change, max_age) = match fetched.answer {
-            Answer::NotModified { max_age } => (KeyChange::Same, max_age),
+            Answer::NotModified { max_age } if self.keys.is_some() => (KeyChange::Same, max_age),
+            // The keys ended while the request was under way.
+            Answer::NotModified { .. } => {
+                self.fail(&FetchError::StrayNotModified);
+                return KeyChange::Same;
+            }
             Answer::Body { bytes, etag, max_age } => match self.parse(&bytes) {
                 Ok(keys) => {
                     self.etag = etag;
@@ -313,12 +318,8 @@ impl<T: Transport> Issuer<T> {
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<KeySet, FetchError> {
-        let keys = KeySet::parse(bytes, KeyOrigin::Remote, self.profile.algorithms())
-            .map_err(|error| FetchError::BadKeySet { reason: error.to_string() })?;
-        if keys.is_empty() {
-            return Err(FetchError::NoUsableKeys { dropped: keys.dropped().len() });
-        }
-        Ok(keys)
+        KeySet::parse(bytes, KeyOrigin::Remote, self.profile.algorithms())
+            .map_err(|error| FetchError::BadKeySet { code: error.code, reason: error.to_string() })
     }
 
     /// A failure keeps what there is and tries again later, ever later. Each distinct error is logged once.
@@ -446,3 +447,6 @@ fn random() -> f64 {
 fn unix_now() -> Option<u64> {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
+
+#[cfg(test)]
+mod tests;
