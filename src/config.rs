@@ -111,6 +111,7 @@ fn read(mut root: Section<'_>) -> Settings {
     let issuers_written = root.has("issuers");
     let profiles = issuers::read(&mut root);
     if profiles.is_empty()
+        && root.is_mapping()
         && !root.concerns("issuers")
         && !root.concerns("opa.identity")
         && serve.opa_identity == serve::OpaIdentity::Token
