@@ -28,9 +28,9 @@ const STACK_BYTES: usize = 8 << 20;
 
 const OVERVIEW: &str = "\
 Examples:
-  claimgate demo                          the whole gate with example policies, and curl lines to paste
-  claimgate check -c claimgate.yaml       everything that would stop `run`, with positions
-  claimgate run -c claimgate.yaml         serve
+  claimgate demo                      the whole gate, with requests to paste
+  claimgate check -c claimgate.yaml   everything that would stop `run`
+  claimgate run -c claimgate.yaml     serve
 
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage or configuration";
 

@@ -69,8 +69,10 @@ fn each_verb_has_help_with_examples_that_fits_a_terminal() {
         assert_eq!((found.code, found.stderr.as_str()), (Some(0), ""), "{args:?}");
         assert!(found.stdout.contains("Usage: claimgate"), "{args:?}: {}", found.stdout);
         assert!(found.stdout.contains("Examples:\n"), "{args:?} shows no examples: {}", found.stdout);
-        for line in found.stdout.lines() {
-            assert!(line.chars().count() <= 100, "{args:?}: too long: {line}");
+        // What stands below the options is wrapped by hand; a narrow terminal must not wrap it again.
+        let (_, below) = found.stdout.split_once("Examples:\n").expect("examples");
+        for line in below.lines() {
+            assert!(line.chars().count() < 80, "{args:?}: too long: {line}");
         }
     }
 }
