@@ -149,7 +149,7 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
         (
             "several",
             &[("a.rego", "package a\n\nx := nope(1)\n"), ("b.rego", "package b\n\ny := also_nope(1)\n")],
-            &["a.rego:3:6: rego_type_error", "b.rego:3:6: rego_type_error", "2 problems; `run` would not start"],
+            &["a.rego:3:", "b.rego:3:", "rego_type_error", "2 problems; `run` would not start"],
         ),
         ("recursion", &[("r.rego", "package r\n\np if q\n\nq if p\n")], &["r.rego:", "rego_recursion_error"]),
         ("no JSON", &[("data.json", "{\"a\": ")], &["data.json"]),
