@@ -24,9 +24,9 @@ Examples:
   claimgate demo
   claimgate demo --listen 127.0.0.1:9181 --admin-listen 127.0.0.1:9282
 
-In a checkout of claimgate the demo serves that checkout's rego/ and data/; elsewhere it serves
-copies in a temporary directory. It prints where they are, and each change of them takes effect
-on the next request.";
+In a checkout of claimgate the demo serves the rego/ and data/ of the checkout,
+elsewhere copies in a temporary directory. It prints where they are: change
+them, and the next request sees it.";
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
