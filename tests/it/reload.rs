@@ -60,7 +60,7 @@ impl Tree {
     /// A bundle `b` that answers `version`.
     fn answering(version: &str) -> Self {
         let tree = Self::new();
-        tree.write("b/policy.rego", &policy(version));
+        tree.write("b/policy.rego", policy(version));
         tree
     }
 

@@ -3,7 +3,6 @@
 use std::{
     io::Write as _,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
 };
 
 use claimgate::{reload::DataSpec, snapshot::Handle};
@@ -15,6 +14,8 @@ struct Case {
     name: &'static str,
     begin: fn(&Tree),
     edit: fn(&Tree),
+    /// What comes a moment later.
+    then: fn(&Tree),
 }
 
 const CASES: &[Case] = &[
@@ -22,6 +23,7 @@ const CASES: &[Case] = &[
         name: "a file is written in place",
         begin: |tree| tree.write("b/policy.rego", policy("1")),
         edit: |tree| tree.write("b/policy.rego", policy("2")),
+        then: nothing,
     },
     Case {
         name: "an editor writes beside and renames",
@@ -30,6 +32,7 @@ const CASES: &[Case] = &[
             tree.write("b/.policy.rego.tmp", policy("2"));
             tree.rename("b/.policy.rego.tmp", "b/policy.rego");
         },
+        then: nothing,
     },
     Case {
         name: "an editor renames to a backup and writes anew",
@@ -41,6 +44,7 @@ const CASES: &[Case] = &[
             tree.write("b/policy.rego", policy("2"));
             tree.remove("b/policy.rego~");
         },
+        then: nothing,
     },
     Case {
         name: "a file is deleted and written again",
@@ -49,6 +53,7 @@ const CASES: &[Case] = &[
             tree.remove("b/policy.rego");
             tree.write("b/policy.rego", policy("2"));
         },
+        then: nothing,
     },
     Case {
         name: "only data changes",
@@ -57,6 +62,7 @@ const CASES: &[Case] = &[
             tree.write("b/data.json", r#"{"version": "1"}"#);
         },
         edit: |tree| tree.write("b/data.json", r#"{"version": "2"}"#),
+        then: nothing,
     },
     Case {
         name: "a new sub-directory brings data",
@@ -65,6 +71,7 @@ const CASES: &[Case] = &[
             tree.write("b/policy.rego", policy);
         },
         edit: |tree| tree.write("b/new/deep/data.json", r#"{"version": "2"}"#),
+        then: nothing,
     },
     Case {
         name: "a sub-directory is moved in",
@@ -74,6 +81,7 @@ const CASES: &[Case] = &[
             tree.write("beside/deep/data.json", r#"{"version": "2"}"#);
         },
         edit: |tree| tree.rename("beside", "b/new"),
+        then: nothing,
     },
     Case {
         name: "a file is removed",
@@ -83,15 +91,15 @@ const CASES: &[Case] = &[
             tree.write("b/sub/data.yaml", "version: \"1\"\n");
         },
         edit: |tree| tree.remove("b/sub/data.yaml"),
+        then: nothing,
     },
     Case {
         name: "the whole directory is deleted and made again",
         begin: |tree| tree.write("b/policy.rego", policy("1")),
         edit: |tree| {
             tree.remove("b");
-            thread::sleep(Duration::from_millis(100));
-            tree.write("b/policy.rego", policy("2"));
         },
+        then: |tree| tree.write("b/policy.rego", policy("2")),
     },
     Case {
         name: "a directory is swapped for another of its name",
@@ -103,6 +111,7 @@ const CASES: &[Case] = &[
             tree.rename("b", "old");
             tree.rename("new", "b");
         },
+        then: nothing,
     },
     Case {
         name: "Kubernetes swaps `..data`",
@@ -117,6 +126,7 @@ const CASES: &[Case] = &[
             tree.rename("b/..data_tmp", "b/..data");
             tree.remove("b/..1");
         },
+        then: nothing,
     },
     Case {
         name: "a release link is pointed elsewhere",
@@ -129,13 +139,17 @@ const CASES: &[Case] = &[
             tree.link("releases/2", "b.new");
             tree.rename("b.new", "b");
         },
+        then: nothing,
     },
     Case {
         name: "a checkout replaces many files one by one",
         begin: |tree| checkout(tree, "1"),
         edit: |tree| checkout(tree, "2"),
+        then: nothing,
     },
 ];
+
+fn nothing(_: &Tree) {}
 
 /// As `git checkout` does: unlink, create, write; file after file, in the order of names.
 fn checkout(tree: &Tree, version: &str) {
@@ -159,6 +173,8 @@ async fn check(watching: Watching, case: &Case) {
     world.until_answer(context, "1").await;
     let before = world.revision();
     (case.edit)(&tree);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    (case.then)(&tree);
     world.until_answer(context, "2").await;
     assert_ne!(world.revision(), before, "{context:?}");
     let health = world.until_health(context, |health| health.errors.is_empty() && health.reloads > 1).await;
@@ -316,11 +332,11 @@ async fn polls_wait_for_a_file_that_grows() {
     settings.watch.debounce = Duration::from_millis(600);
     let mut world = World::start(settings).await;
     let path = tree.path("b/policy.rego");
-    let writer = thread::spawn(move || {
+    let writer = tokio::spawn(async move {
         let mut file = fs::File::create(path).unwrap();
         file.write_all(policy("2").as_bytes()).unwrap();
         for n in 0..60 {
-            thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
             file.write_all(format!("\nrule_{n} := {n}\n").as_bytes()).unwrap();
         }
     });
@@ -373,7 +389,7 @@ async fn a_publisher_that_never_rests_is_followed() {
     let mut world = World::start(settings).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (done, directory) = (Arc::clone(&stop), tree.path("b"));
-    let writer = thread::spawn(move || {
+    let writer = tokio::spawn(async move {
         for n in 1.. {
             if done.load(Ordering::Relaxed) {
                 return;
@@ -381,7 +397,7 @@ async fn a_publisher_that_never_rests_is_followed() {
             let beside = directory.join(".new");
             fs::write(&beside, policy(&n.to_string())).unwrap();
             fs::rename(&beside, directory.join("policy.rego")).unwrap();
-            thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
     for _ in 0..2 {
@@ -389,7 +405,7 @@ async fn a_publisher_that_never_rests_is_followed() {
     }
     assert!(!writer.is_finished());
     stop.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
+    writer.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -284,7 +284,7 @@ async fn a_file_made_readable_again_is_noticed() {
     let mut world = World::start(settings(&tree, Watching::Events)).await;
     let path = tree.path("b/policy.rego");
     tree.write("b/policy.rego", policy("2"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     // Whoever runs as root reads it anyway.
     if fs::File::open(&path).is_err() {
         assert_eq!(world.until_problems("unreadable").await[0].code, "file_unreadable");
