@@ -90,15 +90,25 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => {
             output::complain_of(&problems, "nothing was started");
+            let _ = fs::remove_dir_all(&stage.directory);
             return Exit::Usage.into();
         }
     };
     settings.serve.published_jwks = key.public_jwks().ok();
-    run::serve(settings, run::reconfigure(origin), |ready| match story::tell(&stage, &key, ready) {
-        // Whoever closed the pipe does not want to read it.
-        Ok(text) => drop(output::answer(&text)),
-        Err(error) => output::complain(&format!("the demo's tokens cannot be made: {error}")),
-    })
+    let mut has_served = false;
+    let code = run::serve(settings, run::reconfigure(origin), |ready| {
+        has_served = true;
+        match story::tell(&stage, &key, ready) {
+            // Whoever closed the pipe does not want to read it.
+            Ok(text) => drop(output::answer(&text)),
+            Err(error) => output::complain(&format!("the demo's tokens cannot be made: {error}")),
+        }
+    });
+    if !has_served {
+        // Nobody was told of it. What was served stays: somebody may have edited it.
+        let _ = fs::remove_dir_all(&stage.directory);
+    }
+    code
 }
 
 fn prepare() -> Result<(Stage, SigningKey), Failure> {

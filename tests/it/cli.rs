@@ -13,12 +13,13 @@ struct Outcome {
     stderr: String,
 }
 
-/// Runs claimgate to its end in `directory`, with an empty environment.
+/// Runs claimgate to its end in `directory`, with an environment that knows nothing but a place for temporary files.
 fn claimgate_in(directory: &Path, args: &[&str]) -> Outcome {
     let output = Command::new(env!("CARGO_BIN_EXE_claimgate"))
         .args(args)
         .current_dir(directory)
         .env_clear()
+        .env("TMPDIR", directory)
         .stdin(Stdio::null())
         .output()
         .expect("claimgate runs");
@@ -129,11 +130,19 @@ fn a_port_in_use_is_named_with_its_flag() {
             format!("{address} is in use by another program; stop it, or choose another address with `{flag}`");
         check(&[&run[..], &[flag, &address, other, "127.0.0.1:0"]].concat(), 1, "", &expected);
     }
+}
+
+#[test]
+fn a_demo_that_cannot_start_leaves_nothing_behind() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
     let directory = tempfile::tempdir().expect("a directory");
     let args = ["demo", "--listen", &address, "--admin-listen", "127.0.0.1:0"];
     let expected =
         format!("{address} is in use by another program; stop it, or choose another address with `--listen`");
     expect(&claimgate_in(directory.path(), &args), &args, 1, "", &expected);
+    let left = fs::read_dir(directory.path()).expect("readable").count();
+    assert_eq!(left, 0, "the temporary directory was not removed");
 }
 
 #[test]

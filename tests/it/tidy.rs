@@ -1,6 +1,8 @@
 //! The house's rules, held against its source text: layers, who may name which library, what stays pure, where token
 //! bytes cannot go, and how files look. Text is looked at line by line with comments cut off; nothing is compiled.
 
+#![expect(clippy::string_slice, reason = "every index comes from a search in the same text")]
+
 use std::{
     collections::BTreeSet,
     fs,
