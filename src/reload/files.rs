@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     links::Watched,
     load::{self, Attempt, Loaded, problem, unstable},
     read::{Limits, Picture, Place, PlaceKind},
+    until,
     watch::Watcher,
 };
 use crate::{snapshot::Problem, token::KeySet};
@@ -259,13 +260,6 @@ impl Files {
     fn tell(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
         self.told.clone_from(&problems);
         problems
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update},
     load::{self, Loaded, problem},
+    unix_now,
 };
 use crate::{
     shutdown,
@@ -146,9 +147,17 @@ impl Writer {
         mut updates: mpsc::Receiver<Update>,
         mut requests: mpsc::Receiver<KeyRequest>,
     ) {
+        let mut has_files = true;
         loop {
             tokio::select! {
-                Some(change) = changes.recv() => self.apply(change),
+                change = changes.recv(), if has_files => match change {
+                    Some(change) => self.apply(change),
+                    None => {
+                        has_files = false;
+                        let message = "files are not looked at any more; restart, and please report this";
+                        self.report(vec![problem("internal_error", message, None)]);
+                    }
+                },
                 Some(update) = updates.recv() => self.update(update),
                 Some(request) = requests.recv() => self.issuers.pass_on(request),
                 else => return,
@@ -393,8 +402,4 @@ fn local_health(keys: &KeySet) -> KeyHealth {
         *health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
     }
     health
-}
-
-fn unix_now() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -7,4 +7,5 @@ mod cli;
 mod config;
 mod demo;
 mod jwks;
+mod reload;
 mod tidy;
