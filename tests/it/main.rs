@@ -2,3 +2,4 @@
 
 mod config;
 mod jwks;
+mod policy_hostile;
