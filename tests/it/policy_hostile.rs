@@ -62,7 +62,7 @@ fn hostile_texts_that_are_too_large_to_keep_end_as_they_should() {
             ("a line of 1 MB", "load rego_parse_error", module(format!("p := \"{}\"", "x".repeat(1 << 20)))),
             ("a million digits", "load rego_limit_error", module(format!("p := {}", "9".repeat(1_000_000)))),
             ("bytes that are no text", "load rego_parse_error", raw(b"\xff\xfe\x00")),
-            ("NUL", "any", raw(b"\x00")),
+            ("NUL", "load rego_parse_error", raw(b"\x00")),
             ("an empty file", "load rego_parse_error", Vec::new()),
             ("no package", "load rego_parse_error", b"p := 1".to_vec()),
             ("an endless string", "load rego_parse_error", b"package hostile\np := \"abc".to_vec()),
