@@ -161,7 +161,9 @@ issuers:
     claims:
       keep: [org_id, role]
 policy:
-  bundles: [{rego}]
+  bundles:
+    - name: demo
+      path: {rego}
   data: [{data}]
   entrypoint: authz/decision
 subject:
