@@ -7,5 +7,7 @@ mod cli;
 mod config;
 mod demo;
 mod jwks;
+mod opa_cases;
+mod policy_hostile;
 mod reload;
 mod tidy;
