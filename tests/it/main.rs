@@ -1,3 +1,5 @@
 //! The integration tests: one binary, because linking takes longer than running.
 
 mod config;
+mod opa_rest;
+mod support;
