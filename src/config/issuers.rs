@@ -52,8 +52,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
-        match (section.has_problems(), keys) {
-            (false, Some(keys)) => match IssuerProfile::new(settings) {
+        if let (false, Some(keys)) = (section.has_problems(), keys) {
+            match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
                     let message = format!("`{}` stands in the list twice; an issuer has one entry", profile.issuer());
                     section.problem(Code::DuplicateKey, "issuer", message);
@@ -64,8 +64,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
                         section.problem(Code::InvalidValue, error.field, error.message);
                     }
                 }
-            },
-            (_, _) => {}
+            }
         }
         section.finish();
     }

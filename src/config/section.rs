@@ -3,7 +3,12 @@
 //! Every getter returns something usable even after a problem, because the report holds the problem and no settings
 //! leave [`super::load`] while the report is not empty. That is what makes "all errors at once" possible.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{
     problem::{Code, Report, join, list, nearest},
@@ -244,10 +249,15 @@ impl<'r> Section<'r> {
         };
         for Entry { key, place, node } in entries {
             let path = join(&path, &key);
-            if map.contains_key(&key) {
-                self.report.add(Code::DuplicateKey, &place, &path, "this key stands twice; remove one");
-            } else if let Some(value) = self.text_of(&path, node) {
-                map.insert(key, value.text);
+            match map.entry(key) {
+                btree_map::Entry::Occupied(_) => {
+                    self.report.add(Code::DuplicateKey, &place, &path, "this key stands twice; remove one");
+                }
+                btree_map::Entry::Vacant(vacant) => {
+                    if let Some(value) = self.text_of(&path, node) {
+                        vacant.insert(value.text);
+                    }
+                }
             }
         }
         map

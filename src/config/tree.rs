@@ -67,7 +67,7 @@ pub(super) fn parse_file(text: &str, report: &Report) -> Node {
         Ok(node) => node,
         Err(error) => {
             let error = error.without_snippet();
-            let place = error.location().filter(|at| at.line() > 0).map_or(Place::Nowhere, |at| Place::from_span(at));
+            let place = error.location().filter(|at| at.line() > 0).map_or(Place::Nowhere, Place::from_span);
             report.add(Code::Syntax, &place, "", sentence(error));
             empty()
         }
