@@ -1,5 +1,6 @@
 //! The integration tests: one binary, because linking takes longer than running.
 
 mod config;
+mod limits;
 mod opa_rest;
 mod support;

@@ -78,8 +78,13 @@ impl Program {
     }
 }
 
-/// The addresses of the data plane and of the admin listener, when both were logged.
+/// The addresses of the data plane and of the admin listener in the line that says that all is ready.
 fn listeners(log: &str) -> Option<(String, String)> {
-    let _ = log;
-    None
+    let line = log.lines().find(|line| line.contains("claimgate is ready"))?;
+    let value = |name: &str| {
+        let (_, rest) =
+            line.split_once(&format!("{name}=\"")).or_else(|| line.split_once(&format!("\"{name}\":\"")))?;
+        rest.split(['"', ',']).next().map(str::to_owned)
+    };
+    Some((value("listen")?, value("admin")?))
 }

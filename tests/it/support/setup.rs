@@ -39,6 +39,9 @@ pub(crate) struct Server {
     thread: Option<JoinHandle<bool>>,
 }
 
+/// As the program's own workers have: policy is evaluated on them.
+const STACK: usize = 8 << 20;
+
 /// Listeners on ports that the system chooses.
 const LISTEN: &str = "listen: 127.0.0.1:0\nadmin: {listen: '127.0.0.1:0'}\n";
 
@@ -86,7 +89,9 @@ impl Setup {
         let (trigger, signal) = shutdown::channel();
         let (started, start) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2).thread_stack_size(STACK).enable_all();
+            let runtime = runtime.build().unwrap();
             runtime.block_on(async move {
                 let bound = serve::bind(&settings.serve).await.unwrap();
                 let force = Arc::new(Notify::new());
