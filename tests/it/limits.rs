@@ -319,7 +319,9 @@ fn json_that_nests_too_deep_or_is_malformed_is_400() {
     ];
     for body in cases {
         for path in ["/v1/data/p/allow", "/v0/data/p/allow", "/", "/v1/batch/data/p/allow"] {
-            let got = server.post(path, &[], body);
+            // What a door does not know in a body it skips, so each gets its own member.
+            let body = if path.contains("batch") { body.replace("input", "inputs") } else { body.to_owned() };
+            let got = server.post(path, &[], &body);
             assert_eq!(got.status, 400, "{path} {body:.40}: {got:?}");
             assert_eq!(got.json()["code"], "invalid_parameter", "{path} {body:.40}");
         }
