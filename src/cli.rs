@@ -2,7 +2,7 @@
 //! a verb puts them together. Nothing else in the crate prints or chooses an exit code.
 //!
 //! ```text
-//! run, demo            serve until SIGTERM
+//! run, demo, story     serve until SIGTERM; what the demo prints
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
 //! settings, output     arguments that make a configuration; stdout and stderr
@@ -10,15 +10,19 @@
 
 mod check;
 mod completion;
+mod demo;
 mod healthcheck;
 mod output;
 mod run;
 mod settings;
+mod story;
 mod version;
 
 use std::{process::ExitCode, thread};
 
 use clap::{Parser, Subcommand};
+
+use crate::policy;
 
 /// Rego is evaluated, and policies are compiled, by recursion: every thread that does so gets a stack of this size,
 /// whatever the platform's default is.
@@ -26,9 +30,9 @@ const STACK_BYTES: usize = 8 << 20;
 
 const OVERVIEW: &str = "\
 Examples:
-  claimgate demo                          the whole gate with example policies, and curl lines to paste
-  claimgate check -c claimgate.yaml       everything that would stop `run`, with positions
-  claimgate run -c claimgate.yaml         serve
+  claimgate demo                      the whole gate, with requests to paste
+  claimgate check -c claimgate.yaml   everything that would stop `run`
+  claimgate run -c claimgate.yaml     serve
 
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage or configuration";
 
@@ -44,6 +48,8 @@ struct Cli {
 enum Verb {
     /// Serve decisions until SIGTERM or SIGINT; SIGHUP forces a reload
     Run(run::RunArgs),
+    /// Try the whole gate with example policies, data and tokens; needs no files
+    Demo(demo::DemoArgs),
     /// Load everything as `run` would and report every problem; nothing is served
     Check(check::CheckArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
@@ -76,6 +82,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    policy::install_panic_hook();
     // The main thread's stack is the system's choice.
     let verb = thread::Builder::new().name("claimgate".to_owned()).stack_size(STACK_BYTES).spawn(|| cli.verb.run());
     match verb.map(thread::JoinHandle::join) {
@@ -93,6 +100,7 @@ impl Verb {
     fn run(self) -> ExitCode {
         match self {
             Self::Run(args) => run::run(&args),
+            Self::Demo(args) => demo::run(&args),
             Self::Check(args) => check::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),

@@ -111,6 +111,7 @@ fn read(mut root: Section<'_>) -> Settings {
     let issuers_written = root.has("issuers");
     let profiles = issuers::read(&mut root);
     if profiles.is_empty()
+        && root.is_mapping()
         && !root.concerns("issuers")
         && !root.concerns("opa.identity")
         && serve.opa_identity == serve::OpaIdentity::Token
@@ -122,11 +123,30 @@ fn read(mut root: Section<'_>) -> Settings {
         );
         root.problem(Code::MissingKey, "issuers", message);
     }
-    let reload = reload::Settings { profiles, ..world::read(&mut root) };
+    let mut reload = reload::Settings { profiles, ..world::read(&mut root) };
     let decision_log = logs::read_decision_log(&mut root);
     let log = logs::read_log(&mut root);
     root.finish();
+    pin(&mut reload.pinned, &serve, &decision_log, &log);
     Settings { serve, reload, decision_log, log }
+}
+
+/// What the doors and the logs are made of is fixed when the program starts: the keys whose change needs a restart.
+fn pin(
+    pinned: &mut reload::Pinned,
+    serve: &serve::Settings,
+    decision_log: &telemetry::DecisionLogSettings,
+    log: &telemetry::LogSettings,
+) {
+    pinned.set("listen", &serve.listen);
+    pinned.set("admin", &serve.admin);
+    pinned.set("token", &(&serve.token_sources, &serve.realm));
+    pinned.set("limits", &(&serve.limits, serve.key_patience));
+    pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
+    pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));
+    pinned.set("shutdown", &(serve.shutdown_wait, serve.shutdown_grace));
+    pinned.set("decision_log", decision_log);
+    pinned.set("log", log);
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -3,7 +3,7 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,11 +28,13 @@ const RUNTIME_PATIENCE: Duration = Duration::from_millis(200);
 const EXAMPLES: &str = "\
 Examples:
   claimgate run -c claimgate.yaml
-  claimgate run -c claimgate.yaml --listen 0.0.0.0:8181 --set limits.body_bytes=2MiB
-  claimgate run -b ./rego -d ./data --set opa.identity=passthrough      as a plain OPA server, without tokens
+  claimgate run -c claimgate.yaml --listen 0.0.0.0:8181 --set log.format=json
 
-Signals: SIGTERM and SIGINT drain and end, a second one ends at once; SIGHUP forces a reload and opens the decision
-log's file anew. `examples/claimgate.yaml` in the repository shows every key with its default.";
+  # as a plain OPA server, without tokens
+  claimgate run -b ./rego -d ./data --set opa.identity=passthrough
+
+SIGTERM and SIGINT drain and end; a second one ends at once. SIGHUP forces a
+reload and opens the decision log's file anew.";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -213,28 +215,14 @@ async fn watch_over(reloading: tokio::task::JoinHandle<()>, told: shutdown::Sign
     }
 }
 
-/// How the configuration file is read again. Only what a snapshot is made from can change without a restart.
-fn reconfigure(origin: Origin) -> Option<Reconfigure> {
+/// How the configuration file is read again.
+pub(super) fn reconfigure(origin: Origin) -> Option<Reconfigure> {
     let path = origin.file.clone()?;
-    let fixed = Mutex::new(settings::load(&origin).ok().map(|settings| fixed_part(&settings)));
-    let read = move || {
-        let settings = settings::load(&origin)
-            .map_err(|problems| problems.into_iter().map(Problem::from).collect::<Vec<Problem>>())?;
-        let now = Some(fixed_part(&settings));
-        let mut fixed = fixed.lock().unwrap_or_else(PoisonError::into_inner);
-        if *fixed != now {
-            tracing::warn!(
-                "a setting changed that needs a restart: only issuers, policy, subject, anonymous and reload take effect now"
-            );
-            *fixed = now;
-        }
-        Ok(settings.reload)
+    let read = move || match settings::load(&origin) {
+        Ok(settings) => Ok(settings.reload),
+        Err(problems) => Err(problems.into_iter().map(Problem::from).collect()),
     };
     Some(Reconfigure { path, read: Box::new(read) })
-}
-
-fn fixed_part(settings: &Settings) -> String {
-    format!("{:?} {:?} {:?}", settings.serve, settings.decision_log, settings.log)
 }
 
 /// Which flag says where this listener is.

@@ -98,6 +98,11 @@ impl EvalError {
         Self { kind, message: message.into(), location: None }
     }
 
+    /// A query that does not pass; its message starts with the code that a load error would have.
+    pub(super) fn query(code: &str, message: impl fmt::Display, location: Option<Location>) -> Self {
+        Self { kind: EvalErrorKind::Query, message: format!("{code}: {message}"), location }
+    }
+
     /// Classifies an error of the engine by its text: regorus re-wraps errors as text on the way up, so the type is lost.
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
@@ -255,7 +260,8 @@ mod tests {
 
     #[test]
     fn an_error_inside_an_error_keeps_the_outer_place() {
-        let text = "\n--> a.rego:1:2\n  |\n1 | f\n  | ^\nerror: \n--> :1:1\n  |\n1 | \n  | ^\nerror: operand must be integer";
+        let text =
+            "\n--> a.rego:1:2\n  |\n1 | f\n  | ^\nerror: \n--> :1:1\n  |\n1 | \n  | ^\nerror: operand must be integer";
         let got = Rendered::parse(text);
         assert_eq!(got.message, "operand must be integer");
         assert_eq!(got.location.map(|l| l.to_string()), Some("a.rego:1:2".into()));

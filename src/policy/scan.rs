@@ -48,6 +48,15 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
     if text.len() > max {
         return Err(LoadError::in_file("rego_parse_error", display, format!("module is larger than {max} bytes")));
     }
+    // The lexer takes it for the end: every rule behind it would be dropped without a word.
+    if let Some(at) = text.find('\0') {
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let place = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+        let (row, col) = (place(before.matches('\n').count()), place(line.chars().count()));
+        let location = Location { file: display.to_owned(), row, col };
+        return Err(LoadError::new("rego_parse_error", "illegal null character".to_owned(), Some(location)));
+    }
     let Ok(source) = Source::from_contents_with_limits(
         display.to_owned(),
         text.to_owned(),

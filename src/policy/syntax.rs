@@ -45,9 +45,25 @@ pub(super) struct Call {
     pub location: Location,
 }
 
+/// What a rule definition defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RuleKind {
+    /// One value.
+    Complete,
+    /// Members of an object, by a computed key.
+    Object,
+    /// Elements of a set.
+    Set,
+    Function,
+    Default,
+    /// No rule: an ad-hoc query.
+    Query,
+}
+
 /// What one rule definition refers to.
 #[derive(Debug, Clone)]
 pub(super) struct RuleFacts {
+    pub kind: RuleKind,
     /// Path under `data`: the package, then the head; `None` where the head has a variable.
     pub path: Vec<Segment>,
     /// The number of parameters of a function.
@@ -70,6 +86,25 @@ pub(super) struct Names {
     pub functions: HashMap<Vec<String>, usize>,
 }
 
+// === impl RuleKind ===
+
+impl RuleKind {
+    fn of(rule: &Rule, path: &[Segment]) -> Self {
+        match rule {
+            Rule::Default { .. } => Self::Default,
+            Rule::Spec { head: RuleHead::Func { .. }, .. } => Self::Function,
+            Rule::Spec { head: RuleHead::Set { .. }, .. } => Self::Set,
+            Rule::Spec { .. } if path.iter().any(Option::is_none) => Self::Object,
+            Rule::Spec { .. } => Self::Complete,
+        }
+    }
+
+    /// A document that is whole: no rule may stand below it.
+    pub(super) fn is_closed(self) -> bool {
+        matches!(self, Self::Complete | Self::Set | Self::Function)
+    }
+}
+
 // === impl Names ===
 
 impl Names {
@@ -89,6 +124,13 @@ impl Names {
             }
         }
         names
+    }
+
+    pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
+        match callee {
+            Callee::Function(path) => self.functions.get(path).copied(),
+            Callee::Builtin(_) => None,
+        }
     }
 }
 
@@ -123,7 +165,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
         .iter()
         .filter_map(|rule| {
             let (head, segments) = head_path(rule)?;
-            let path = package.iter().cloned().map(Some).chain(segments).collect();
+            let path: Vec<Segment> = package.iter().cloned().map(Some).chain(segments).collect();
             let mut walker = Walker {
                 names,
                 package: &package,
@@ -131,6 +173,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 scopes: Vec::new(),
                 level: 0,
                 facts: RuleFacts {
+                    kind: RuleKind::of(rule, &path),
                     path,
                     function: arity(rule),
                     references: Vec::new(),
@@ -150,6 +193,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
 pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
     let imports = HashMap::new();
     let facts = RuleFacts {
+        kind: RuleKind::Query,
         path: Vec::new(),
         function: None,
         references: Vec::new(),
@@ -178,7 +222,10 @@ fn root_of(name: &str) -> Option<Root> {
 /// The head of a rule and its segments after the package.
 fn head_path(rule: &Rule) -> Option<(&Ref<Expr>, Vec<Segment>)> {
     let refr = match rule {
-        Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }, .. }
+        Rule::Spec {
+            head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. },
+            ..
+        }
         | Rule::Default { refr, .. } => refr,
     };
     let (root, rest) = flatten(refr)?;
@@ -601,10 +648,7 @@ impl Walker<'_> {
 
     /// A name that `=` may bind: neither local nor imported nor a rule nor a root.
     fn is_free(&self, name: &str) -> bool {
-        self.local(name).is_none()
-            && root_of(name).is_none()
-            && !self.imports.contains_key(name)
-            && !self.is_rule(name)
+        self.local(name).is_none() && root_of(name).is_none() && !self.imports.contains_key(name) && !self.is_rule(name)
     }
 }
 

@@ -121,7 +121,8 @@ impl Watcher {
                     has_added = true;
                 }
                 Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
-                Err(error) => failure = Some(error),
+                Err(error) if wanted.is_needed(path) => failure = Some(error),
+                Err(error) => tracing::debug!(%error, "cannot watch a directory on the way; polls cover it"),
             }
         }
         system.is_partial = failure.is_some();
@@ -143,7 +144,7 @@ impl Watcher {
     }
 
     /// Waits until nothing happened for `settings.debounce`, at most `settings.max_debounce` in all; and longer, up to
-    /// [`WRITE_PATIENCE`], for files whose writer still has them open.
+    /// [`WRITE_PATIENCE`], for files whose writer still has them open. Restlessness is the caller's to judge.
     pub(super) async fn settled(&self, settings: &WatchSettings) {
         let begin = Instant::now();
         loop {
@@ -163,6 +164,12 @@ impl Watcher {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Can it be told that no writer has a file open?
+    pub(super) fn is_quiet(&self, settings: &WatchSettings) -> bool {
+        let system = lock(&self.system);
+        settings.events && system.events.is_some() && !system.is_partial && lock(&self.shared.seen).writing.is_empty()
     }
 
     /// How long until the next look without an event; `None` when never.
