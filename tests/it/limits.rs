@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
-    http::{Client, Fields, request},
+    http::{Fields, request},
     setup::{Server, Setup, millis},
     tokens::Issuer,
 };
@@ -425,11 +425,10 @@ fn a_drain_lets_requests_end_refuses_new_connections_and_reports_success() {
     slow.write(&bytes[..bytes.len() - 5]);
     // The request is under way when its headers were read, which its connection's count shows.
     eventually("the request is under way", || (server.metric("claimgate_connections", &[]) >= 1.0).then_some(()));
-    let mut admin = Client::connect(&server.admin);
-    assert_eq!(admin.get("/ready").status, 200);
+    let mut probe = server.client();
+    assert_eq!(probe.get("/health?bundles").status, 200);
     server.begin_shutdown();
-    eventually("not ready", || (admin.get("/ready").status != 200).then_some(()));
-    assert_eq!(admin.get("/health").status, 200, "alive until the end");
+    eventually("not ready", || (probe.get("/health?bundles").status != 200).then_some(()));
     slow.write(&bytes[bytes.len() - 5..]);
     assert_eq!(slow.answer(false).result(), json!(true), "the request under way is answered");
     assert!(slow.is_closed());
