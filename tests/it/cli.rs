@@ -185,6 +185,21 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
 }
 
 #[test]
+fn check_reports_configuration_and_policies_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "issuers: []\nlimit: {}\npolicy: {bundles: [policies, nowhere], entrypoint: a/b}\n";
+    fs::write(directory.path().join("claimgate.yaml"), config).expect("writable");
+    fs::create_dir(directory.path().join("policies")).expect("writable");
+    fs::write(directory.path().join("policies/p.rego"), "package p\n\nx := nope(1)\n").expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    let found = claimgate_in(directory.path(), &args);
+    expect(&found, &args, 2, "", "4 problems; `run` would not start");
+    for (line, place) in found.stderr.lines().zip(["yaml:1:10: ", "yaml:2:1: ", "yaml:3:30: ", "policies/p.rego:3:"]) {
+        assert!(line.contains(place), "{place}: {}", found.stderr);
+    }
+}
+
+#[test]
 fn version_names_the_crate_and_the_engine() {
     let version = env!("CARGO_PKG_VERSION");
     check(&["version"], 0, &format!("claimgate {version}\nengine: regorus "), "");
