@@ -166,7 +166,7 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
         (
             "entrypoint",
             &[("p.rego", "package p\n\nallow := true\n")],
-            &["authz/decision", "1 problem; `run` would not start"],
+            &["--set policy.entrypoint=authz/decision: entrypoint_error: ", "1 problem; `run` would not start"],
         ),
     ] {
         let directory = tempfile::tempdir().expect("a directory");

@@ -123,7 +123,8 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
         }
         checked += 1;
         let mut without = lines.clone();
-        without.remove(index);
+        // Blank, so that all others keep their places.
+        without[index] = "";
         let without = load(&without).unwrap_or_else(|text| panic!("without `{line}`: {text}"));
         assert_eq!(whole, without, "line {}: `{line}` is not the default", index + 1);
     }
