@@ -7,6 +7,7 @@
 //! load          settings + content → compiled policies, profiles, local keys; all problems at once
 //! files         the loop over these: looks again, and says what changed
 //! fetch         one bounded HTTP request for keys
+//! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
@@ -14,6 +15,7 @@
 //! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
 //! keys and each issuer's remote keys fail independently of each other.
 
+mod aside;
 mod fetch;
 mod files;
 mod jwks;
@@ -147,7 +149,7 @@ pub struct FetchSettings {
 pub struct WatchSettings {
     /// Use the operating system's change events. Default `true`.
     pub events: bool,
-    /// A change is acted on when nothing changed for this long. Default 80 ms.
+    /// A change is acted on when nothing changed for this long. Default 100 ms.
     pub debounce: Duration,
     /// Where changes never stop, a state is used all the same when this long passed since the first of them, no writer
     /// has a file open, and nothing changed while it was read. Default 2 s.
@@ -305,7 +307,7 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             events: true,
-            debounce: Duration::from_millis(80),
+            debounce: Duration::from_millis(100),
             max_debounce: Duration::from_secs(2),
             poll_interval: Some(Duration::from_secs(5)),
             settle: Duration::from_secs(1),

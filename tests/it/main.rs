@@ -7,5 +7,6 @@ mod cli;
 mod config;
 mod demo;
 mod jwks;
+mod opa_cases;
 mod reload;
 mod tidy;
