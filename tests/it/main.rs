@@ -8,5 +8,6 @@ mod config;
 mod demo;
 mod jwks;
 mod opa_cases;
+mod policy_hostile;
 mod reload;
 mod tidy;
