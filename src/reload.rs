@@ -62,6 +62,8 @@ pub struct Settings {
     pub policy: policy::Settings,
     /// The rule that the deciding doors ask; must exist.
     pub entrypoint: Option<DataPath>,
+    /// Where that is written (`claimgate.yaml:12:15`), for the message when it does not exist.
+    pub entrypoint_at: Option<String>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
