@@ -10,6 +10,7 @@ mod jwks;
 mod limits;
 mod opa_cases;
 mod opa_rest;
+mod policy_hostile;
 mod reload;
 mod support;
 mod tidy;
