@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`mod@source`] and [`bundle`] (files → modules and data), [`document`] (JSON and YAML), [`scan`],
 //! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`builtins`] and [`guard`] (what policies
-//! may call, and for how much), [`set`] (load and evaluate), [`query`] (ad-hoc queries), [`json`] (values as OPA writes
+//! may call, and for how much), [`set`] (load and evaluate), [`query`] (ad-hoc queries), [`testing`] (test rules), [`json`] (values as OPA writes
 //! them).
 
 mod builtins;
@@ -25,6 +25,7 @@ mod set;
 mod source;
 mod stdlib;
 mod syntax;
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
+pub use testing::{TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]
