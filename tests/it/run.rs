@@ -2,18 +2,18 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{PATIENCE, eventually, http::once};
 
 /// A running server on ports that the system chose; killed when dropped.
 struct Server {
@@ -80,20 +80,13 @@ impl Server {
 
     /// `result` of a document, or `null`.
     fn ask(&self, path: &str) -> Value {
-        let mut stream = TcpStream::connect(&self.listen).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("settable");
-        let request = format!("GET /v1/data/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("writable");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("an answer");
-        let (_, body) = text.split_once("\r\n\r\n").expect("a body");
-        let answer: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{text}: {error}"));
-        answer["result"].clone()
+        let answer = once(&self.listen, "GET", &format!("/v1/data/{path}"), &[], b"");
+        answer.json()["result"].take()
     }
 
     /// Asks until the answer is `expected`.
     fn ask_until(&self, path: &str, expected: &Value) {
-        eventually(&format!("data.{path} is {expected}"), || self.ask(path) == *expected);
+        eventually(&format!("data.{path} is {expected}"), || (self.ask(path) == *expected).then_some(()));
     }
 }
 
@@ -102,14 +95,6 @@ impl Drop for Server {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
@@ -123,6 +108,10 @@ fn directory(config: &str) -> TempDir {
     }
     fs::write(directory.path().join("claimgate.yaml"), config).expect("writable");
     directory
+}
+
+fn has_content(file: &Path) -> Option<()> {
+    fs::metadata(file).is_ok_and(|file| file.len() > 0).then_some(())
 }
 
 const ONE: &str = "opa: {identity: passthrough}\npolicy: {bundles: [\"1\"]}\n";
@@ -165,13 +154,13 @@ fn sighup_opens_the_decision_log_anew() {
         Server::start(directory.path(), &["-c", "claimgate.yaml", "--set", "decision_log.path=decisions.log"]);
     let (log, rotated) = (directory.path().join("decisions.log"), directory.path().join("decisions.log.1"));
     server.ask("p/x");
-    eventually("an event is written", || fs::metadata(&log).is_ok_and(|file| file.len() > 0));
+    eventually("an event is written", || has_content(&log));
     fs::rename(&log, &rotated).expect("movable");
     server.signal("HUP");
     server.wait_for("SIGHUP");
     eventually("an event is in the new file", || {
         server.ask("p/x");
-        fs::metadata(&log).is_ok_and(|file| file.len() > 0)
+        has_content(&log)
     });
 }
 
