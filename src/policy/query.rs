@@ -3,7 +3,7 @@
 
 use regorus::Value;
 
-use super::{EvalError, EvalErrorKind, EvalOptions, Location, PolicySet, builtins, check, json};
+use super::{EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json};
 
 /// The result of an ad-hoc query, in OPA's shape. No row: undefined.
 #[derive(Debug, Clone, Default)]
@@ -43,16 +43,7 @@ impl PolicySet {
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
         let facts = check::query(query, &self.facts)?;
-        let extra: Vec<&'static str> = builtins::used([&facts]).into_iter().collect();
-        let result = self.run(input, options, &extra, |engine| engine.eval_query(query.to_owned(), false));
-        let result = result.map_err(|mut error| {
-            if let Some(Location { file, .. }) = &mut error.location
-                && file == "<query.rego>"
-            {
-                *file = "query".to_owned();
-            }
-            error
-        })?;
+        let result = self.run_query(query, &facts, input, options)?;
         let rows: Vec<QueryRow> = result.result.into_iter().map(row).collect();
         let mut left = self.max_result_bytes();
         for value in rows.iter().flat_map(|row| row.expressions.iter().map(|e| &e.value)) {
