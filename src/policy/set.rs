@@ -223,7 +223,7 @@ impl PolicySet {
         facts: &RuleFacts,
         input: Option<Value>,
         options: &EvalOptions,
-    ) -> Result<regorus::QueryResults, EvalError> {
+    ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
         let mut lowered = lower::needed([facts]);
         let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
         let other;
@@ -240,9 +240,12 @@ impl PolicySet {
         };
         let mut edits = Edits::default();
         let text = edits.apply(QUERY, text, &[facts], &machine.lowered);
-        let result = machine.run(input, options, self.limit(options), &extra, |engine| engine.eval_query(text, false));
+        let result = machine.run(input, options, self.limit(options), &extra, |engine| {
+            let results = engine.eval_query(text, false)?;
+            Ok((results, engine.take_prints()?))
+        });
         result.map_err(|mut error| {
-            if let Some(at) = error.location.as_mut().filter(|at| at.file == "<query.rego>") {
+            if let Some(at) = error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
                 at.file = QUERY.to_owned();
                 edits.original(at);
             }
