@@ -14,7 +14,7 @@ use super::{Exit, STACK_BYTES, output, settings};
 use crate::{
     config::{Origin, Settings},
     reload::{self, Reconfigure},
-    serve::{self, BindError, Bound, Listen},
+    serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
     snapshot::Problem,
     telemetry::{self, LogError, Telemetry},
@@ -172,6 +172,9 @@ async fn start_and_serve(
     })?;
     tokio::spawn(obey_hangups(force, telemetry.clone())?);
     tokio::spawn(watch_over(reloading, told.clone()));
+    if settings.serve.opa_identity == OpaIdentity::Passthrough {
+        tracing::warn!("`opa.identity` is `passthrough`: no token is looked at, and callers write the whole input");
+    }
 
     ready(&describe(&bound, &snapshots));
     tokio::select! {
