@@ -1,5 +1,5 @@
-//! The outside world → new [`Snapshot`]. The only user of `notify`, of policy, data and key file reads and of outbound
-//! HTTP.
+//! The outside world → new [`Snapshot`](crate::snapshot::Snapshot). The only user of `notify`, of policy, data and key
+//! file reads and of outbound HTTP.
 //!
 //! ```text
 //! links, read   what stands on disk, followed link by link and read whole
@@ -7,13 +7,16 @@
 //! load          settings + content → compiled policies, profiles, local keys; all problems at once
 //! files         the loop over these: looks again, and says what changed
 //! fetch         one bounded HTTP request for keys
+//! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
 //! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
-//! keys and each issuer's remote keys fail independently of each other.
+//! keys and each issuer's remote keys fail independently of each other. While a new state loads, the old one serves: for
+//! that time memory holds both, and the text of the new one.
 
+mod aside;
 mod fetch;
 mod files;
 mod jwks;
@@ -23,9 +26,22 @@ mod publish;
 mod read;
 mod watch;
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    fmt::Write as _,
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio::{sync::Notify, task::JoinHandle};
+use aws_lc_rs::digest::{self, SHA256};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 pub use self::load::Loaded;
 use crate::{
@@ -46,6 +62,8 @@ pub struct Settings {
     pub policy: policy::Settings,
     /// The rule that the deciding doors ask; must exist.
     pub entrypoint: Option<DataPath>,
+    /// Where that is written (`claimgate.yaml:12:15`), for the message when it does not exist.
+    pub entrypoint_at: Option<String>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
@@ -57,7 +75,14 @@ pub struct Settings {
     /// How long [`start`] waits for remote keys. An issuer without keys by then is not fatal: its tokens are answered
     /// with 503 until they come.
     pub startup: Startup,
+    /// Sections of the configuration that only take effect at start.
+    pub pinned: Pinned,
 }
+
+/// Digests of settings that are not reloaded (`listen`, `decision_log`, …), kept so that a reload can say which of them
+/// changed and need a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pinned(BTreeMap<&'static str, String>);
 
 /// One bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,9 +150,12 @@ pub struct FetchSettings {
 pub struct WatchSettings {
     /// Use the operating system's change events. Default `true`.
     pub events: bool,
-    /// A change is acted on when nothing changed for this long. Default 50 ms.
+    /// A change is acted on when nothing changed for this long. Default 100 ms.
     pub debounce: Duration,
-    /// … or when this long passed since the first change. Default 400 ms.
+    /// Where changes never stop, a state is used all the same when this long passed since the first of them, no writer
+    /// has a file open, and nothing changed while it was read. Longer than any deployment that writes file by file.
+    /// Without events, which alone tell of writers, changes must stop. Changes that go on for twice this time under the
+    /// reader are a problem of their own. Default 10 s.
     pub max_debounce: Duration,
     /// Look without an event at this interval; `None` never. Where events do not work, at least every second. Default 5 s.
     pub poll_interval: Option<Duration>,
@@ -147,7 +175,8 @@ pub struct Startup {
 pub struct Reconfigure {
     /// The file, watched.
     pub path: PathBuf,
-    /// Reads it. Called off the async workers whenever any watched file changed.
+    /// Reads it. Called off the async workers whenever any watched file changed. Sections that only take effect at
+    /// start are told apart by [`Settings::pinned`], and a change of them is reported as needing a restart.
     pub read: Box<dyn Fn() -> Result<Settings, Vec<Problem>> + Send + Sync>,
 }
 
@@ -158,6 +187,15 @@ pub struct Reconfigure {
 /// Every problem that was found.
 pub fn load_once(settings: &Settings) -> Result<Loaded, Vec<Problem>> {
     load::once(settings).map(|(loaded, _)| loaded)
+}
+
+/// Reads the bundles and data of `settings` as they stand, for verbs that put together policy sets of their own. Nothing
+/// is compiled or checked; archives are unpacked.
+///
+/// # Errors
+/// Every file that could not be read, or that the files changed all the time.
+pub fn read_sources(settings: &Settings) -> Result<Vec<policy::Source>, Vec<Problem>> {
+    load::sources(settings)
 }
 
 /// Loads everything, fetches remote keys for at most [`Startup::key_wait`], and then keeps the snapshot up to date
@@ -172,6 +210,27 @@ pub async fn start(
     shutdown: shutdown::Signal,
 ) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
     publish::start(settings, reconfigure, force, shutdown).await
+}
+
+// === impl Pinned ===
+
+impl Pinned {
+    /// Remembers a section by a digest of its `Debug`, in place of what was remembered of it.
+    pub fn set(&mut self, section: &'static str, value: &impl fmt::Debug) {
+        let digest = digest::digest(&SHA256, format!("{value:?}").as_bytes());
+        let hex = digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a `String` does not fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        self.0.insert(section, hex);
+    }
+
+    /// The sections that differ.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let names: BTreeSet<&str> = self.0.keys().chain(other.0.keys()).copied().collect();
+        names.into_iter().filter(|name| self.0.get(name) != other.0.get(name)).map(str::to_owned).collect()
+    }
 }
 
 // === impl BundleSpec, DataSpec ===
@@ -251,8 +310,8 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             events: true,
-            debounce: Duration::from_millis(50),
-            max_debounce: Duration::from_millis(400),
+            debounce: Duration::from_millis(100),
+            max_debounce: Duration::from_secs(10),
             poll_interval: Some(Duration::from_secs(5)),
             settle: Duration::from_secs(1),
         }
@@ -269,4 +328,18 @@ impl fmt::Debug for Reconfigure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconfigure").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+// === helpers ===
+
+/// Resolves at `instant`; never without one.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unix_now() -> Option<u64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -18,6 +18,9 @@ use crate::{
     token::{KeyRing, Profiles},
 };
 
+/// Requests for keys that may wait for `reload`; more are answered with "no" at once.
+const MAX_KEY_REQUESTS: usize = 1024;
+
 /// One immutable world. A request uses exactly one.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -89,11 +92,13 @@ pub struct Health {
     /// Snapshots activated since start because files or configuration changed, the first included. Remote keys that
     /// rotate are not counted here; they have [`KeyHealth::last_success`].
     pub reloads: u64,
-    /// Failed attempts since start.
+    /// Failures since start; one that lasts counts once.
     pub reload_failures: u64,
     /// The problems of the newest attempt; empty when it succeeded. While not empty, an older snapshot serves.
     pub errors: Vec<Problem>,
-    /// Unix seconds of the last successful activation.
+    /// Sections of the configuration that changed since start and only take effect at the next one.
+    pub restart_needed: Vec<String>,
+    /// Unix seconds of the last time that changed or forced content loaded without a problem.
     pub last_success: Option<u64>,
     /// Unix seconds of the last failed attempt.
     pub last_failure: Option<u64>,
@@ -136,7 +141,7 @@ pub struct KeyHealth {
 pub fn channel(first: Snapshot, health: Health) -> (Publisher, Handle, mpsc::Receiver<KeyRequest>) {
     let (current_tx, current) = watch::channel(Arc::new(first));
     let (health_tx, health) = watch::channel(Arc::new(health));
-    let (key_requests, receiver) = mpsc::channel(64);
+    let (key_requests, receiver) = mpsc::channel(MAX_KEY_REQUESTS);
     (Publisher { current: current_tx, health: health_tx }, Handle { current, health, key_requests }, receiver)
 }
 

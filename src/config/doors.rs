@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{
     problem::Code,
     section::{Section, Text},
-    tree::shorten,
+    tree::{Place, shorten},
+    world::data_path,
 };
 use crate::{
     policy::DataPath,
@@ -18,6 +19,18 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8181";
 pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:8282";
 /// Headers that would hand token bytes to policy and the decision log.
 const NEVER_FORWARDED: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+/// Headers that frame a message or address a host; an empty one would break the request.
+const FRAMING: [&str; 9] = [
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "keep-alive",
+    "proxy-connection",
+    "host",
+];
 const SECOND: Duration = Duration::from_secs(1);
 /// An authorization question is small; whoever sends more says so.
 const DEFAULT_LIMITS: Limits = Limits {
@@ -35,7 +48,7 @@ const DEFAULT_LIMITS: Limits = Limits {
 pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let mode = read_mode(root);
     let listen = read_listen(root, mode);
-    let admin = read_admin(root, mode);
+    let admin = read_admin(root, mode, &listen);
     let (token_sources, realm) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
@@ -69,7 +82,7 @@ fn read_listen(root: &mut Section<'_>, mode: u32) -> Vec<Listen> {
     let mut listen: Vec<Listen> = Vec::new();
     for text in &texts {
         let Some(address) = parse_listen(root, text, mode) else { continue };
-        if listen.contains(&address) && !matches!(&address, Listen::Tcp(address) if address.port() == 0) {
+        if listen.contains(&address) && !is_any_port(&address) {
             root.problem_at(text, format!("`{}` stands in the list twice; remove one", shorten(&text.text)));
         }
         listen.push(address);
@@ -77,10 +90,24 @@ fn read_listen(root: &mut Section<'_>, mode: u32) -> Vec<Listen> {
     listen
 }
 
-fn read_admin(root: &mut Section<'_>, mode: u32) -> Option<Listen> {
+fn read_admin(root: &mut Section<'_>, mode: u32, others: &[Listen]) -> Option<Listen> {
     let mut admin = root.section("admin");
-    let text = admin.text_or_texts("listen", DEFAULT_ADMIN_LISTEN).into_iter().next();
-    let listen = text.filter(|text| text.text != "none").and_then(|text| parse_listen(&admin, &text, mode));
+    let text = admin.text("listen");
+    let default =
+        || Text { text: DEFAULT_ADMIN_LISTEN.to_owned(), place: Place::Nowhere, key: "admin.listen".to_owned() };
+    let text = text.unwrap_or_else(default);
+    let listen = if text.text == "none" { None } else { parse_listen(&admin, &text, mode) };
+    if let Some(address) = listen.as_ref().filter(|address| others.contains(address) && !is_any_port(address)) {
+        let shown = match address {
+            Listen::Tcp(address) => address.to_string(),
+            Listen::Unix { path, .. } => path.display().to_string(),
+        };
+        let message = format!(
+            "`{shown}` is an address of `listen` too; applications and operators never share one, so choose another, \
+             or `none`"
+        );
+        admin.problem_at(&text, message);
+    }
     admin.finish();
     listen
 }
@@ -108,6 +135,11 @@ fn parse_listen(section: &Section<'_>, text: &Text, mode: u32) -> Option<Listen>
     };
     section.problem_at(text, format!("`{shown}` is not an address; {hint}"));
     None
+}
+
+/// Port 0 is another port each time.
+fn is_any_port(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.port() == 0)
 }
 
 fn read_mode(root: &mut Section<'_>) -> u32 {
@@ -194,9 +226,9 @@ fn read_opa(root: &mut Section<'_>) -> (OpaIdentity, DataPath) {
     let mut opa = root.section("opa");
     let choices = [("token", OpaIdentity::Token), ("passthrough", OpaIdentity::Passthrough)];
     let identity = opa.choice("identity", &choices, OpaIdentity::Token);
-    let decision = opa.text("default_decision").map_or_else(|| "system/main".to_owned(), |text| text.text);
+    let decision = opa.text("default_decision").and_then(|text| data_path(&opa, &text, "system/main"));
     opa.finish();
-    (identity, DataPath::from_slash(&decision))
+    (identity, decision.unwrap_or_else(|| DataPath::from_slash("system/main")))
 }
 
 fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>, Vec<String>) {
@@ -229,6 +261,10 @@ fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>,
     let mut identity = Vec::new();
     for text in section.texts("identity_headers", &[]) {
         match http::HeaderName::from_bytes(text.text.as_bytes()) {
+            Ok(name) if FRAMING.contains(&name.as_str()) => {
+                let message = format!("`{name}` belongs to the connection and says nothing about a caller; remove it");
+                section.problem_at(&text, message);
+            }
             Ok(name) => identity.push(name.to_string()),
             Err(_) => section.problem_at(&text, format!("`{}` is not a header name", shorten(&text.text))),
         }

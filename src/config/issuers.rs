@@ -45,6 +45,9 @@ const REMOTE_ONLY: [&str; 6] = ["refresh", "max_stale", "refetch_cooldown", "tim
 pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
     let mut profiles: Vec<(IssuerProfile, KeySource)> = Vec::new();
     for mut section in root.sections("issuers") {
+        if !section.is_mapping() {
+            continue;
+        }
         let issuer = read_issuer(&mut section);
         let keys = read_keys(&mut section, &issuer);
         let origin = match &keys {
@@ -52,8 +55,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
-        match (section.has_problems(), keys) {
-            (false, Some(keys)) => match IssuerProfile::new(settings) {
+        if let (false, Some(keys)) = (section.has_problems(), keys) {
+            match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
                     let message = format!("`{}` stands in the list twice; an issuer has one entry", profile.issuer());
                     section.problem(Code::DuplicateKey, "issuer", message);
@@ -64,8 +67,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
                         section.problem(Code::InvalidValue, error.field, error.message);
                     }
                 }
-            },
-            (_, _) => {}
+            }
         }
         section.finish();
     }
@@ -172,7 +174,9 @@ fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
         (None, Some(file), None, None) => Some(KeySource::File(jwks.existing(&file))),
         (None, None, Some(text), None) => Some(KeySource::Inline(text)),
         (None, None, None, Some(Ok(place))) => {
-            check_url(section, &Text { text: issuer.to_owned(), ..place }, fetch.allow_http, "jwks.allow_http");
+            if !issuer.is_empty() {
+                check_url(section, &Text { text: issuer.to_owned(), ..place }, fetch.allow_http, "jwks.allow_http");
+            }
             Some(KeySource::Discovery { url: None, fetch })
         }
         (None, None, None, Some(Err(url))) => {
@@ -236,7 +240,7 @@ fn check_url(section: &Section<'_>, url: &Text, allow_http: bool, switch: &str) 
                  `https`, or set `{switch}: true` where the network itself is trusted"
             ),
         ),
-        _ => section.problem_at(url, format!("`{shown}` is not an `https` URL")),
+        _ => section.problem_at(url, format!("`{shown}` is not a URL that starts with `https://`")),
     }
 }
 

@@ -3,7 +3,12 @@
 //! Every getter returns something usable even after a problem, because the report holds the problem and no settings
 //! leave [`super::load`] while the report is not empty. That is what makes "all errors at once" possible.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{
     problem::{Code, Report, join, list, nearest},
@@ -21,7 +26,10 @@ pub(super) struct Section<'r> {
     /// The same with `[]` for every index.
     shape: String,
     place: Place,
+    /// `false`: something else stood there, which is reported; complaints about missing keys would only hide that.
+    is_mapping: bool,
     entries: BTreeMap<String, Entry>,
+    /// Where the values stand; those of sections below with their full keys.
     places: BTreeMap<String, Place>,
 }
 
@@ -56,6 +64,7 @@ impl<'r> Section<'r> {
             path,
             shape,
             place: node.place.clone(),
+            is_mapping: matches!(node.value, Value::Map(_) | Value::Null),
             entries: BTreeMap::new(),
             places: BTreeMap::new(),
         };
@@ -64,7 +73,8 @@ impl<'r> Section<'r> {
             Value::Map(entries) => entries.into_iter().for_each(|entry| section.admit(entry)),
             _ => {
                 let example = if section.path.is_empty() { "listen: 127.0.0.1:8181" } else { "key: value" };
-                let found = node.describe();
+                // The text is not shown: a key set in a place for a mapping may hold a secret.
+                let found = if let Value::Text { .. } = node.value { "a string".to_owned() } else { node.describe() };
                 report.add(
                     Code::WrongType,
                     &node.place,
@@ -129,8 +139,13 @@ impl<'r> Section<'r> {
     /// Notes a problem at the value of `key`, or at the section when it is not set. `key` may have more than one part.
     pub(super) fn problem(&self, code: Code, key: &str, message: impl Into<String>) {
         let first = key.split(['.', '[']).next().unwrap_or(key);
-        let place = self.places.get(first).unwrap_or(&self.place);
+        let place = self.places.get(key).or_else(|| self.places.get(first)).unwrap_or(&self.place);
         self.report.add(code, place, &self.key(key), message);
+    }
+
+    /// Is it a mapping, or not set?
+    pub(super) fn is_mapping(&self) -> bool {
+        self.is_mapping
     }
 
     /// Is there a problem at or below `key` already?
@@ -148,7 +163,11 @@ impl<'r> Section<'r> {
         let path = self.key(key);
         let shape = join(&self.shape, key);
         let node = self.take(key).unwrap_or(Node { place: self.place.clone(), value: Value::Null });
-        Self::new(node, self.report, self.base, path, shape)
+        let section = Self::new(node, self.report, self.base, path, shape);
+        for (below, place) in &section.places {
+            self.places.insert(join(key, below), place.clone());
+        }
+        section
     }
 
     /// A list of mappings.
@@ -158,7 +177,14 @@ impl<'r> Section<'r> {
         self.items(key, "a list of mappings")
             .into_iter()
             .enumerate()
-            .map(|(index, node)| Self::new(node, self.report, self.base, format!("{path}[{index}]"), shape.clone()))
+            .map(|(index, node)| {
+                let path = format!("{path}[{index}]");
+                if matches!(node.value, Value::Null) {
+                    self.report.add(Code::WrongType, &node.place, &path, "expected a mapping, found nothing");
+                }
+                let is_mapping = matches!(node.value, Value::Map(_));
+                Self { is_mapping, ..Self::new(node, self.report, self.base, path, shape.clone()) }
+            })
             .collect()
     }
 
@@ -244,10 +270,15 @@ impl<'r> Section<'r> {
         };
         for Entry { key, place, node } in entries {
             let path = join(&path, &key);
-            if map.contains_key(&key) {
-                self.report.add(Code::DuplicateKey, &place, &path, "this key stands twice; remove one");
-            } else if let Some(value) = self.text_of(&path, node) {
-                map.insert(key, value.text);
+            match map.entry(key) {
+                btree_map::Entry::Occupied(_) => {
+                    self.report.add(Code::DuplicateKey, &place, &path, "this key stands twice; remove one");
+                }
+                btree_map::Entry::Vacant(vacant) => {
+                    if let Some(value) = self.text_of(&path, node) {
+                        vacant.insert(value.text);
+                    }
+                }
             }
         }
         map
@@ -361,6 +392,10 @@ impl<'r> Section<'r> {
         let parsed = match &node.value {
             Value::Integer(number) => usize::try_from(*number).ok(),
             Value::Text { text, expanded: true } => text.parse().ok(),
+            Value::Text { text, .. } if text.parse::<usize>().is_ok() => {
+                self.invalid(key, &node, format!("`{text}` stands in quotes; write the number without them"));
+                return default;
+            }
             _ => {
                 self.wrong_type(key, &node, "a whole number");
                 return default;
@@ -416,6 +451,11 @@ impl<'r> Section<'r> {
             self.report.add(Code::PathNotFound, &text.place, &text.key, message);
         }
         path
+    }
+
+    /// Where a string was written, for a person.
+    pub(super) fn locate(&self, text: &Text) -> String {
+        self.report.locate(&text.place)
     }
 
     /// Notes a problem at a string.

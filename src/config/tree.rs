@@ -6,9 +6,12 @@
 use std::{fmt, sync::Arc};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Options, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
 use super::problem::{Code, Report};
+
+/// How deep a document may nest; the schema needs six levels, an inline key set a few more.
+const DEEPEST: usize = 24;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +70,7 @@ pub(super) fn parse_file(text: &str, report: &Report) -> Node {
         Ok(node) => node,
         Err(error) => {
             let error = error.without_snippet();
-            let place = error.location().filter(|at| at.line() > 0).map_or(Place::Nowhere, |at| Place::from_span(at));
+            let place = error.location().filter(|at| at.line() > 0).map_or(Place::Nowhere, Place::from_span);
             report.add(Code::Syntax, &place, "", sentence(error));
             empty()
         }
@@ -94,9 +97,12 @@ fn empty() -> Node {
 }
 
 fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
-    // Repeated keys are let through here, so that all of them are reported, with their places.
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough, strict_booleans: true };
-    let Options { .. } = options;
+    // Repeated keys are let through here, so that all of them are reported, with their places. The parser recurses.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        budget: serde_saphyr::budget! { max_depth: DEEPEST, max_aliases: 1_000, max_documents: 1 },
+    };
     serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options).map(Node::from)
 }
 
@@ -104,6 +110,13 @@ fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
 fn sentence(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
+    if let Some((_, breach)) = line.split_once("budget breached: ") {
+        return match breach.split(' ').next() {
+            Some("Documents") => "it holds more than one document; a configuration is one".to_owned(),
+            Some("Depth") => format!("it nests deeper than {DEEPEST} levels; this cannot be a configuration"),
+            _ => "its anchors and lists expand to more than a configuration can hold".to_owned(),
+        };
+    }
     let end = line.find(" at line ").unwrap_or(line.len());
     format!("not valid YAML: {}", line.get(..end).unwrap_or(line))
 }

@@ -45,7 +45,7 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 /// The shortest way to write it.
 pub(super) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let units = DURATION_UNITS.iter().rev().find(|(_, factor)| millis >= *factor && millis % factor == 0);
+    let units = DURATION_UNITS.iter().rev().find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor));
     match units {
         Some((unit, factor)) => format!("{}{unit}", millis / factor),
         None => "0s".to_owned(),
@@ -54,7 +54,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
 
 /// The shortest way to write it.
 pub(super) fn show_size(size: usize) -> String {
-    let units = SIZE_UNITS.iter().rev().find(|(_, factor)| size >= *factor && size % factor == 0);
+    let units = SIZE_UNITS.iter().rev().find(|(_, factor)| size >= *factor && size.is_multiple_of(*factor));
     match units {
         Some((unit, factor)) => format!("{}{unit}", size / factor),
         None => "0B".to_owned(),

@@ -22,7 +22,9 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let bundles = read_bundles(&mut section);
     let data = section.texts("data", &[]);
     let data = data.iter().map(|text| read_data(&section, text)).collect();
-    let entrypoint = section.text("entrypoint").and_then(|text| data_path(&section, &text, "authz/allow"));
+    let entrypoint = section.text("entrypoint");
+    let entrypoint_at = entrypoint.as_ref().map(|text| section.locate(text));
+    let entrypoint = entrypoint.and_then(|text| data_path(&section, &text, "authz/allow"));
     refuse_other_shapes(&mut section);
     let policy = read_policy_limits(&mut section);
     section.finish();
@@ -33,6 +35,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         data,
         policy,
         entrypoint,
+        entrypoint_at,
         anonymous: root.choice("anonymous", &anonymous, Anonymous::Deny),
         subject: read_subject(root),
         watch: read_reload(root),
@@ -44,16 +47,14 @@ fn read_bundles(section: &mut Section<'_>) -> Vec<BundleSpec> {
     let mut bundles: Vec<BundleSpec> = Vec::new();
     for item in section.mixed("bundles", "a list of paths, or of mappings with `name` and `path`") {
         let bundle = match item {
-            Ok(path) => Some(BundleSpec::from_path(section.existing(&path))),
+            // Named as it is written: clients see names, and not where the configuration's directory is.
+            Ok(path) => Some(BundleSpec { path: section.existing(&path), name: path.text }),
             Err(mut bundle) => {
                 let (name, path) = (bundle.text("name"), bundle.text("path"));
                 let spec = match path {
                     Some(path) => {
-                        let path = bundle.existing(&path);
-                        Some(match name {
-                            Some(name) => BundleSpec { name: name.text, path },
-                            None => BundleSpec::from_path(path),
-                        })
+                        let name = name.map_or_else(|| path.text.clone(), |name| name.text);
+                        Some(BundleSpec { name, path: bundle.existing(&path) })
                     }
                     None => {
                         if !bundle.concerns("path") {
@@ -85,7 +86,7 @@ fn read_data(section: &Section<'_>, text: &Text) -> DataSpec {
 }
 
 /// `a/b`, the way OPA's REST API writes it. A dotted path is the usual slip.
-fn data_path(section: &Section<'_>, text: &Text, example: &str) -> Option<DataPath> {
+pub(super) fn data_path(section: &Section<'_>, text: &Text, example: &str) -> Option<DataPath> {
     let path = text.text.trim_matches('/');
     if path.is_empty() || path.split('/').any(str::is_empty) {
         section.problem_at(text, format!("`{}` names nothing; write a path such as `{example}`", shorten(&text.text)));

@@ -1,7 +1,7 @@
 //! Sources → modules and one data document, with OPA's rules and words: what a bundle is made of, its manifest, its
 //! roots, and what may not overlap. It parses documents but no Rego.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use regorus::Value;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub(super) struct RegoFile {
     pub id: String,
     /// As shown to the operator.
     pub display: String,
-    pub text: String,
+    pub text: Arc<str>,
     /// Written for Rego v0.
     pub v0: bool,
     /// The roots its package must lie under; `None` for plain sources.
@@ -47,7 +47,8 @@ struct Manifest {
 
 /// Reads every file of every source; all problems at once.
 pub(super) fn read(sources: &[Source], settings: &Settings) -> Result<Content, Vec<LoadError>> {
-    let mut reader = Reader { settings, errors: Vec::new(), modules: Vec::new(), data: Value::new_object(), bundles: Vec::new() };
+    let mut reader =
+        Reader { settings, errors: Vec::new(), modules: Vec::new(), data: Value::new_object(), bundles: Vec::new() };
     for source in sources {
         reader.source(source);
     }
@@ -158,8 +159,11 @@ impl Reader<'_> {
         let display = source.display(&file.path);
         let parsed = document::utf8(&file.bytes).and_then(|text| {
             let mut document = document::parse_json(text)?;
-            let manifest: Manifest = serde_json::from_str(text)
-                .map_err(|e| DocumentError { message: e.to_string(), row: line(e.line()), col: line(e.column()) })?;
+            let manifest: Manifest = serde_json::from_str(text).map_err(|e| DocumentError {
+                message: e.to_string(),
+                row: line(e.line()),
+                col: line(e.column()),
+            })?;
             if let Ok(object) = document.as_object_mut() {
                 object.insert(Value::from("revision"), Value::from(manifest.revision.as_str()));
                 if manifest.roots.is_none() {
@@ -191,13 +195,15 @@ impl Reader<'_> {
             return;
         }
         match document::utf8(&file.bytes) {
-            Err(error) => self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error))),
+            Err(error) => {
+                self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error)))
+            }
             Ok(text) if text.trim().is_empty() => {
                 self.errors.push(LoadError::in_file("rego_parse_error", &display, "empty module"));
             }
             Ok(text) => {
                 let id = source.module_id(&file.path);
-                self.modules.push(RegoFile { id, display, text: text.to_owned(), v0, roots });
+                self.modules.push(RegoFile { id, display, text: Arc::from(text), v0, roots });
             }
         }
     }
@@ -208,7 +214,11 @@ impl Reader<'_> {
             return;
         }
         let parsed = document::utf8(&file.bytes).and_then(|text| match text.trim() {
-            "" => Err(DocumentError { message: "empty file; expected a JSON or YAML document".to_owned(), row: 0, col: 0 }),
+            "" => Err(DocumentError {
+                message: "empty file; expected a JSON or YAML document".to_owned(),
+                row: 0,
+                col: 0,
+            }),
             _ if file.path.ends_with(".json") => document::parse_json(text),
             _ => document::parse_yaml(text),
         });

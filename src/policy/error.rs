@@ -98,11 +98,33 @@ impl EvalError {
         Self { kind, message: message.into(), location: None }
     }
 
+    /// A query that does not pass; its message starts with the code that a load error would have.
+    pub(super) fn query(code: &str, message: impl fmt::Display, location: Option<Location>) -> Self {
+        Self { kind: EvalErrorKind::Query, message: format!("{code}: {message}"), location }
+    }
+
     /// Classifies an error of the engine by its text: regorus re-wraps errors as text on the way up, so the type is lost.
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
         let (kind, message) = classify(message);
         Self { kind, message, location }
+    }
+}
+
+impl EvalError {
+    /// The code: that of the kind, or the one that a query was refused with.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match (self.kind, self.message.split_once(": ")) {
+            (EvalErrorKind::Query, Some((code, _))) if code.starts_with("rego_") => code,
+            (kind, _) => kind.code(),
+        }
+    }
+
+    /// The message without the code.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.message.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&self.message)
     }
 }
 
@@ -207,6 +229,9 @@ fn classify(message: String) -> (EvalErrorKind, String) {
     if has("exceeded size limit") || has("exceeded memory limit") || has(super::guard::LIMIT_MARK) {
         return (ResourceLimit, message.replace(super::guard::LIMIT_MARK, ""));
     }
+    if has(super::builtins::TYPE_MARK) {
+        return (Type, message.replace(super::builtins::TYPE_MARK, ""));
+    }
     if has("function produced multiple outputs") || has("functions must not produce") {
         return (Conflict, FUNCTIONS.to_owned());
     }
@@ -217,7 +242,8 @@ fn classify(message: String) -> (EvalErrorKind, String) {
         return (Conflict, COMPLETE.to_owned());
     }
     if has("is unsafe") || has("undefined var") || has("undefined rule") || has("could not find function") {
-        return (Query, classify_compile(&message).1);
+        let (code, message) = classify_compile(&message);
+        return (Query, format!("{code}: {message}"));
     }
     if has("recursion detected") {
         return (Query, "rule is recursive".to_owned());
@@ -255,7 +281,8 @@ mod tests {
 
     #[test]
     fn an_error_inside_an_error_keeps_the_outer_place() {
-        let text = "\n--> a.rego:1:2\n  |\n1 | f\n  | ^\nerror: \n--> :1:1\n  |\n1 | \n  | ^\nerror: operand must be integer";
+        let text =
+            "\n--> a.rego:1:2\n  |\n1 | f\n  | ^\nerror: \n--> :1:1\n  |\n1 | \n  | ^\nerror: operand must be integer";
         let got = Rendered::parse(text);
         assert_eq!(got.message, "operand must be integer");
         assert_eq!(got.location.map(|l| l.to_string()), Some("a.rego:1:2".into()));

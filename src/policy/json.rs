@@ -25,6 +25,11 @@ pub(super) fn fits(value: &Value, max: usize) -> bool {
     measure(value, &mut left)
 }
 
+/// As [`fits`], of what is left; takes off what the value needs.
+pub(super) fn spend_value(value: &Value, left: &mut usize) -> bool {
+    measure(value, left)
+}
+
 /// A quoted JSON string with Go's escaping.
 #[must_use]
 pub fn quote(text: &str) -> String {
@@ -67,7 +72,7 @@ impl Writer {
         }
     }
 
-    fn items<'v>(&mut self, items: impl Iterator<Item = &'v Value>, depth: usize) {
+    fn items<'v, I: Iterator<Item = &'v Value>>(&mut self, items: I, depth: usize) {
         self.out.push('[');
         let mut first = true;
         for item in items.filter(|item| **item != Value::Undefined) {
@@ -103,7 +108,7 @@ impl Writer {
 }
 
 /// A key that is not a string is written as its own JSON, inside a string.
-fn key_text(key: &Value) -> String {
+pub(super) fn key_text(key: &Value) -> String {
     match key {
         Value::String(s) => s.to_string(),
         other => to_opa_json(other),
@@ -168,7 +173,10 @@ mod tests {
     fn json_is_what_go_writes() {
         for (given, want) in [
             (r#"{"b":1,"a":[{},[],""]}"#, r#"{"a":[{},[],""],"b":1}"#),
-            (r#""<a&b> \u2028 \u0001 \u007f é 🦀 \b\f\"\\/""#, "\"\\u003ca\\u0026b\\u003e \\u2028 \\u0001 \u{7f} é 🦀 \\b\\f\\\"\\\\/\""),
+            (
+                r#""<a&b> \u2028 \u0001 \u007f é 🦀 \b\f\"\\/""#,
+                "\"\\u003ca\\u0026b\\u003e \\u2028 \\u0001 \u{7f} é 🦀 \\b\\f\\\"\\\\/\"",
+            ),
             ("[123456789012345678901234567890,-1.5,null,true]", "[123456789012345678901234567890,-1.5,null,true]"),
         ] {
             assert_eq!(to_opa_json(&value(given)), want);
@@ -177,7 +185,10 @@ mod tests {
 
     #[test]
     fn indentation_is_gos() {
-        assert_eq!(to_opa_json_pretty(&value(r#"{"a":[1,{}],"b":{}}"#)), "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": {}\n}");
+        assert_eq!(
+            to_opa_json_pretty(&value(r#"{"a":[1,{}],"b":{}}"#)),
+            "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": {}\n}"
+        );
     }
 
     #[test]

@@ -59,8 +59,11 @@ impl Source {
             return Err(fail("archive read failed: gzip: invalid header".to_owned()));
         }
         let read_failed = |error: io::Error| fail(format!("archive read failed: {error}"));
-        let limited =
-            Limited { inner: flate2::read::MultiGzDecoder::new(bytes), left: settings.max_bundle_bytes, max: settings.max_bundle_bytes };
+        let limited = Limited {
+            inner: flate2::read::MultiGzDecoder::new(bytes),
+            left: settings.max_bundle_bytes,
+            max: settings.max_bundle_bytes,
+        };
         let mut archive = tar::Archive::new(limited);
         let mut files = Vec::new();
         let mut seen = BTreeSet::new();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
+    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
 };
 
 use super::Location;
@@ -45,19 +45,64 @@ pub(super) struct Call {
     pub location: Location,
 }
 
+/// A builtin's name in the text.
+#[derive(Debug, Clone)]
+pub(super) struct Mention {
+    pub name: String,
+    pub kind: MentionKind,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
+/// What a builtin's name stands there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MentionKind {
+    /// A call, with its result as last argument or not.
+    Call { output: bool },
+    /// `with <here> as …`.
+    Replaced,
+    /// `with … as <here>`.
+    Replacement,
+}
+
+/// What a rule definition defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RuleKind {
+    /// One value.
+    Complete,
+    /// Members of an object, by a computed key.
+    Object,
+    /// Elements of a set.
+    Set,
+    Function,
+    Default,
+    /// No rule: an ad-hoc query.
+    Query,
+}
+
 /// What one rule definition refers to.
 #[derive(Debug, Clone)]
 pub(super) struct RuleFacts {
+    pub kind: RuleKind,
     /// Path under `data`: the package, then the head; `None` where the head has a variable.
     pub path: Vec<Segment>,
     /// The number of parameters of a function.
     pub function: Option<usize>,
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
+    pub mentions: Vec<Mention>,
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
     pub loops: usize,
+    /// How much deeper than its inputs a value can become: the nested constructors around variables, statement by
+    /// statement, without what called functions add.
+    pub nest: usize,
+    /// Multiplications: every one may double the digits of a number.
+    pub products: usize,
+    /// Statements of its longest body.
+    pub statements: usize,
     pub location: Location,
 }
 
@@ -68,6 +113,25 @@ pub(super) struct Names {
     rules: HashMap<Vec<String>, HashSet<String>>,
     /// Function path → arity.
     pub functions: HashMap<Vec<String>, usize>,
+}
+
+// === impl RuleKind ===
+
+impl RuleKind {
+    fn of(rule: &Rule, path: &[Segment]) -> Self {
+        match rule {
+            Rule::Default { .. } => Self::Default,
+            Rule::Spec { head: RuleHead::Func { .. }, .. } => Self::Function,
+            Rule::Spec { head: RuleHead::Set { .. }, .. } => Self::Set,
+            Rule::Spec { .. } if path.iter().any(Option::is_none) => Self::Object,
+            Rule::Spec { .. } => Self::Complete,
+        }
+    }
+
+    /// A document that is whole: no rule may stand below it.
+    pub(super) fn is_closed(self) -> bool {
+        matches!(self, Self::Complete | Self::Set | Self::Function)
+    }
 }
 
 // === impl Names ===
@@ -89,6 +153,13 @@ impl Names {
             }
         }
         names
+    }
+
+    pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
+        match callee {
+            Callee::Function(path) => self.functions.get(path).copied(),
+            Callee::Builtin(_) => None,
+        }
     }
 }
 
@@ -123,7 +194,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
         .iter()
         .filter_map(|rule| {
             let (head, segments) = head_path(rule)?;
-            let path = package.iter().cloned().map(Some).chain(segments).collect();
+            let path: Vec<Segment> = package.iter().cloned().map(Some).chain(segments).collect();
             let mut walker = Walker {
                 names,
                 package: &package,
@@ -131,12 +202,17 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 scopes: Vec::new(),
                 level: 0,
                 facts: RuleFacts {
+                    kind: RuleKind::of(rule, &path),
                     path,
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
+                    mentions: Vec::new(),
                     depth: 0,
                     loops: 0,
+                    nest: 0,
+                    statements: 0,
+                    products: 0,
                     location: location(head.span()),
                 },
             };
@@ -150,12 +226,17 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
 pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
     let imports = HashMap::new();
     let facts = RuleFacts {
+        kind: RuleKind::Query,
         path: Vec::new(),
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        mentions: Vec::new(),
         depth: 0,
         loops: 0,
+        nest: 0,
+        statements: 0,
+        products: 0,
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
@@ -178,7 +259,10 @@ fn root_of(name: &str) -> Option<Root> {
 /// The head of a rule and its segments after the package.
 fn head_path(rule: &Rule) -> Option<(&Ref<Expr>, Vec<Segment>)> {
     let refr = match rule {
-        Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }, .. }
+        Rule::Spec {
+            head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. },
+            ..
+        }
         | Rule::Default { refr, .. } => refr,
     };
     let (root, rest) = flatten(refr)?;
@@ -241,6 +325,17 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     Some((root, links))
 }
 
+/// `io.jwt.decode`.
+fn dotted_name(expr: &Expr) -> Option<String> {
+    let (root, links) = flatten(expr)?;
+    let mut name = root.text().to_owned();
+    for link in links {
+        name.push('.');
+        name.push_str(&link.constant()?);
+    }
+    Some(name)
+}
+
 /// What a local variable stands for: nothing known, or a reference.
 type Local = Option<(Root, Vec<Segment>)>;
 
@@ -289,22 +384,29 @@ impl Walker<'_> {
             RuleHead::Compr { refr, assign, .. } | RuleHead::Func { refr, assign, .. } => {
                 self.indexes(refr);
                 if let Some(assign) = assign {
+                    self.builds(&assign.value);
                     self.expr(&assign.value);
                 }
             }
             RuleHead::Set { refr, key, .. } => {
                 self.indexes(refr);
                 if let Some(key) = key {
+                    self.builds(key);
                     self.expr(key);
                 }
             }
         }
     }
 
+    fn builds(&mut self, expr: &Expr) {
+        self.facts.nest += nest(expr).unwrap_or_default();
+    }
+
     fn body(&mut self, head: &RuleHead, body: &RuleBody) {
         let most = std::mem::take(&mut self.facts.loops);
         self.query(&body.query, |walker| {
             if let Some(assign) = &body.assign {
+                walker.builds(&assign.value);
                 walker.expr(&assign.value);
             } else {
                 walker.head(head);
@@ -326,6 +428,7 @@ impl Walker<'_> {
 
     /// A query with what is evaluated in its scope.
     fn query(&mut self, query: &Query, inside: impl FnOnce(&mut Self)) {
+        self.facts.statements = self.facts.statements.max(query.stmts.len());
         self.scopes.push(HashMap::new());
         for statement in &query.stmts {
             self.declarations(statement);
@@ -383,6 +486,11 @@ impl Walker<'_> {
 
     fn statement(&mut self, statement: &LiteralStmt) {
         match &statement.literal {
+            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.builds(expr),
+            Literal::SomeIn { collection: expr, .. } | Literal::Every { domain: expr, .. } => self.builds(expr),
+            Literal::SomeVars { .. } => {}
+        }
+        match &statement.literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
                 self.facts.loops += 1;
@@ -406,6 +514,8 @@ impl Walker<'_> {
         }
         for modifier in &statement.with_mods {
             self.indexes(&modifier.refr);
+            self.mention(&modifier.refr, MentionKind::Replaced);
+            self.mention(&modifier.r#as, MentionKind::Replacement);
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
@@ -469,7 +579,12 @@ impl Walker<'_> {
             }
             Expr::Call { fcn, params, .. } => self.call(expr, fcn, params),
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } | Expr::ArithExpr { lhs, rhs, .. } => {
+            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } => {
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => {
+                self.facts.products += usize::from(*op == ArithOp::Mul);
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -520,17 +635,12 @@ impl Walker<'_> {
     }
 
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
-        let callee = self.function_named(fcn).or_else(|| {
-            let (root, links) = flatten(fcn)?;
-            let names: Option<Vec<String>> = links.into_iter().map(Link::constant).collect();
-            let mut name = root.text().to_owned();
-            for part in names? {
-                name.push('.');
-                name.push_str(&part);
-            }
-            Some(Callee::Builtin(name))
-        });
+        let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
+        if let Callee::Builtin(name) = &callee {
+            let output = super::builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
+            self.mention(fcn, MentionKind::Call { output });
+        }
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
@@ -546,6 +656,20 @@ impl Walker<'_> {
             rest = params.get(1..).unwrap_or_default();
         }
         rest.iter().for_each(|param| self.expr(param));
+    }
+
+    /// Notes a name that is neither a rule nor a local variable nor below `input` or `data`.
+    fn mention(&mut self, expr: &Expr, kind: MentionKind) {
+        if self.resolve(expr).is_some() || self.function_named(expr).is_some() {
+            return;
+        }
+        if let Some(name) = dotted_name(expr)
+            && let Some((root, _)) = flatten(expr)
+            && self.local(root.text()).is_none()
+        {
+            let start = usize::try_from(root.start).unwrap_or(usize::MAX);
+            self.facts.mentions.push(Mention { name, kind, start, location: location(root) });
+        }
     }
 
     /// The function that an expression names, when a rule defines it.
@@ -601,10 +725,7 @@ impl Walker<'_> {
 
     /// A name that `=` may bind: neither local nor imported nor a rule nor a root.
     fn is_free(&self, name: &str) -> bool {
-        self.local(name).is_none()
-            && root_of(name).is_none()
-            && !self.imports.contains_key(name)
-            && !self.is_rule(name)
+        self.local(name).is_none() && root_of(name).is_none() && !self.imports.contains_key(name) && !self.is_rule(name)
     }
 }
 
@@ -617,6 +738,29 @@ fn declare(pattern: &Ref<Expr>, scope: &mut HashMap<String, Local>) {
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| declare(item, scope)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| declare(value, scope)),
         _ => {}
+    }
+}
+
+/// How many constructors stand around the deepest variable of an expression; `None` when it has none.
+fn nest(expr: &Expr) -> Option<usize> {
+    let deepest = |items: &mut dyn Iterator<Item = &Ref<Expr>>| items.filter_map(|item| nest(item)).max();
+    match expr {
+        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
+            None
+        }
+        Expr::Var { .. } | Expr::RefDot { .. } => Some(0),
+        Expr::RefBrack { refr, index, .. } => deepest(&mut [refr, index].into_iter()).or(Some(0)),
+        Expr::Array { items, .. } | Expr::Set { items, .. } => deepest(&mut items.iter()).map(|n| n + 1),
+        Expr::Object { fields, .. } => deepest(&mut fields.iter().flat_map(|(_, k, v)| [k, v])).map(|n| n + 1),
+        Expr::ArrayCompr { term, .. } | Expr::SetCompr { term, .. } => Some(nest(term).unwrap_or_default() + 1),
+        Expr::ObjectCompr { key, value, .. } => Some(deepest(&mut [key, value].into_iter()).unwrap_or_default() + 1),
+        Expr::Call { params, .. } => deepest(&mut params.iter()),
+        Expr::UnaryExpr { expr, .. } => nest(expr),
+        Expr::BinExpr { lhs, rhs, .. }
+        | Expr::BoolExpr { lhs, rhs, .. }
+        | Expr::ArithExpr { lhs, rhs, .. }
+        | Expr::AssignExpr { lhs, rhs, .. } => deepest(&mut [lhs, rhs].into_iter()),
+        Expr::Membership { value, collection, .. } => deepest(&mut [value, collection].into_iter()),
     }
 }
 

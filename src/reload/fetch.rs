@@ -77,9 +77,7 @@ pub(super) enum FetchError {
     #[error("the metadata document is of another issuer than the configured one; `issuer` must be equal byte by byte")]
     IssuerMismatch,
     #[error("the answer is not a usable key set: {reason}")]
-    BadKeySet { reason: String },
-    #[error("the key set has no usable key ({dropped} dropped)")]
-    NoUsableKeys { dropped: usize },
+    BadKeySet { code: &'static str, reason: String },
 }
 
 /// The real network.
@@ -337,8 +335,7 @@ impl FetchError {
             Self::Compressed => "key_set_compressed",
             Self::BadMetadata { .. } => "issuer_metadata_invalid",
             Self::IssuerMismatch => "issuer_metadata_mismatch",
-            Self::BadKeySet { .. } => "key_set_invalid",
-            Self::NoUsableKeys { .. } => "no_usable_keys",
+            Self::BadKeySet { code, .. } => code,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The loop over everything that stands on disk: waits for a sign of change, looks, loads, and says what came of it.
 //!
 //! It holds no snapshot and publishes none. What it reads is one state of the world: nothing changed between the
-//! picture before and the picture after, and nothing had changed shortly before. A writer that closes a file half-way
-//! and goes on later than that cannot be told from one that is done; such writers must write beside and rename.
+//! picture before and the picture after, and nothing had changed shortly before. Only where changes never stop is the
+//! last waived, see [`super::WatchSettings::max_debounce`]. A writer that closes a file half-way and goes on later than
+//! that cannot be told from one that is done; such writers must write beside and rename.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +13,26 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{
-    Reconfigure, Settings,
+    Reconfigure, Settings, aside,
     links::Watched,
-    load::{self, Attempt, Loaded, problem, unstable},
+    load::{self, Attempt, Loaded, unstable},
     read::{Limits, Picture, Place, PlaceKind},
+    until,
     watch::Watcher,
 };
 use crate::{snapshot::Problem, token::KeySet};
 
-/// How often files may change under the reader, a debounce time apart, before that is a problem of its own.
-const MAX_LOOKS: usize = 20;
 /// Pictures taken in a row because new directories appeared; the next event goes on from there.
 const MAX_PICTURES: usize = 8;
 
 /// What came of a look, for the publisher.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// New settings, when the configuration changed and all of it holds.
+    /// New settings, when the configuration changed and all of them hold.
     pub(super) settings: Option<Arc<Settings>>,
     /// The new world, when it loaded.
     pub(super) world: Option<Loaded>,
@@ -69,6 +69,17 @@ struct Look {
     seen: Option<Arc<Picture>>,
     /// What the current policies were compiled from.
     before: Loaded,
+    /// Use a state however fresh it is.
+    is_urgent: bool,
+}
+
+/// A reason to look.
+#[derive(Debug, Clone, Copy)]
+struct Sign {
+    /// The operator asked.
+    is_forced: bool,
+    /// When it came.
+    at: Instant,
 }
 
 /// What one look found.
@@ -91,7 +102,13 @@ struct Outcome {
     problems: Vec<Problem>,
 }
 
-// === impl Files ===
+// === impl Sign, Files ===
+
+impl Sign {
+    fn new(is_forced: bool) -> Self {
+        Self { is_forced, at: Instant::now() }
+    }
+}
 
 impl Files {
     /// The loop, before its first turn. `picture` is what `loaded` was made from.
@@ -109,6 +126,7 @@ impl Files {
             watcher,
             seen: Some(Arc::new(picture)),
             before: loaded,
+            is_urgent: false,
         };
         Self { look, out, force, held: None, told: Vec::new() }
     }
@@ -116,15 +134,15 @@ impl Files {
     /// Turns until the publisher is gone.
     pub(super) async fn run(mut self) {
         self.begin().await;
-        let mut is_forced = false;
+        let mut sign = Sign::new(false);
         loop {
-            let Some(mut change) = self.turn(is_forced).await else { return };
-            change.is_forced = is_forced;
+            let Some(mut change) = self.turn(sign).await else { return };
+            change.is_forced = sign.is_forced;
             if self.out.send(change).await.is_err() {
                 return;
             }
             let Some(next) = self.sign().await else { return };
-            is_forced = next;
+            sign = next;
         }
     }
 
@@ -132,49 +150,51 @@ impl Files {
     /// than the settings that were loaded; then the first turn must act on it.
     async fn begin(&mut self) {
         let look = self.look.clone();
-        let seen = tokio::task::spawn_blocking(move || look.first_picture()).await;
+        let seen = aside::run(move || look.first_picture()).await;
         self.look.seen = seen.ok().flatten().map(Arc::new);
     }
 
-    /// Waits for a reason to look; `true` when the operator asked. Tells held problems in the meantime.
-    async fn sign(&mut self) -> Option<bool> {
+    /// Waits for a reason to look. Tells held problems in the meantime.
+    async fn sign(&mut self) -> Option<Sign> {
         let settings = self.look.settings.watch.clone();
         loop {
             let poll = self.look.watcher.poll_interval(&settings);
             let tell_at = self.held.as_ref().map(|held| held.1);
             tokio::select! {
                 biased;
-                () = self.force.notified() => return Some(true),
+                () = self.force.notified() => return Some(Sign::new(true)),
                 () = until(tell_at) => {
                     let report = self.held.take().map(|(problems, _)| self.tell(problems));
                     self.out.send(Change { report, ..Change::default() }).await.ok()?;
                 }
                 () = self.look.watcher.changed() => {
+                    let sign = Sign::new(false);
                     tokio::select! {
-                        () = self.look.watcher.settled(&settings) => return Some(false),
-                        () = self.force.notified() => return Some(true),
+                        () = self.look.watcher.settled(&settings) => return Some(sign),
+                        () = self.force.notified() => return Some(Sign { is_forced: true, ..sign }),
                     }
                 }
-                () = until(poll.map(|interval| Instant::now() + interval)) => return Some(false),
+                () = until(poll.map(|interval| Instant::now() + interval)) => return Some(Sign::new(false)),
             }
         }
     }
 
     /// Looks until what it sees holds still.
-    async fn turn(&mut self, is_forced: bool) -> Option<Change> {
+    async fn turn(&mut self, Sign { is_forced, at }: Sign) -> Option<Change> {
         if is_forced || self.look.watcher.take_overflow() {
             self.look.seen = None;
         }
-        let mut looks = 0;
         loop {
-            looks += 1;
             if self.out.is_closed() {
                 return None;
             }
-            let look = self.look.clone();
-            match tokio::task::spawn_blocking(move || look.run()).await {
+            let mut look = self.look.clone();
+            let watch = &self.look.settings.watch;
+            let patience = watch.max_debounce.max(watch.debounce);
+            look.is_urgent = at.elapsed() >= patience && self.look.watcher.is_quiet(watch);
+            match aside::run(move || look.run()).await {
                 Ok(Looked::Same) => return Some(Change::default()),
-                Ok(Looked::Moving(_)) if looks >= MAX_LOOKS => {
+                Ok(Looked::Moving(_)) if at.elapsed() >= patience * 2 => {
                     self.look.seen = None;
                     return Some(self.conclude(Change::default(), vec![unstable()], is_forced));
                 }
@@ -183,11 +203,9 @@ impl Files {
                     self.look.watcher.settled(&self.look.settings.watch).await;
                 }
                 Ok(Looked::Done(outcome)) => return Some(self.accept(*outcome, is_forced)),
-                Err(error) => {
+                Err(problem) => {
                     self.look.seen = None;
-                    let message = format!("loading stopped unexpectedly ({error}); please report this");
-                    let problems = vec![problem("internal_error", &message, None)];
-                    return Some(self.conclude(Change::default(), problems, is_forced));
+                    return Some(self.conclude(Change::default(), vec![problem], is_forced));
                 }
             }
         }
@@ -239,13 +257,6 @@ impl Files {
     fn tell(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
         self.told.clone_from(&problems);
         problems
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -305,7 +316,7 @@ impl Look {
         if !picture.contains(config) {
             return Err(quiet);
         }
-        if let Some(wait) = picture.too_fresh(quiet, SystemTime::now()) {
+        if let Some(wait) = picture.too_fresh(quiet, SystemTime::now()).filter(|_| !self.is_urgent) {
             return Err(wait);
         }
         let gathered = load::gather(settings, &picture).ok_or(quiet)?;
@@ -339,12 +350,5 @@ impl Look {
     fn config_place(&self) -> Option<Place> {
         let reconfigure = self.reconfigure.as_ref()?;
         Some(Place { path: reconfigure.path.clone(), kind: PlaceKind::Config })
-    }
-}
-
-impl Attempt {
-    fn problems(&self) -> Vec<Problem> {
-        let world = self.world.as_ref().err().into_iter().flatten();
-        self.key_problems.values().chain(world).cloned().collect()
     }
 }

@@ -3,13 +3,7 @@
 //! One task per issuer, so that none waits for another. A task never touches a snapshot: it tells the publisher what
 //! changed. All time is tokio's, so tests decide how it passes.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use tokio::{
@@ -20,6 +14,7 @@ use tokio::{
 use super::{
     FetchSettings, KeySource,
     fetch::{self, Answer, FetchError, Get, Network, Transport},
+    unix_now, until,
 };
 use crate::{
     snapshot::KeyHealth,
@@ -266,7 +261,12 @@ impl<T: Transport> Issuer<T> {
     fn take(&mut self, fetched: Fetched) -> KeyChange {
         self.discovered = fetched.discovered;
         let (change, max_age) = match fetched.answer {
-            Answer::NotModified { max_age } => (KeyChange::Same, max_age),
+            Answer::NotModified { max_age } if self.keys.is_some() => (KeyChange::Same, max_age),
+            // The keys ended while the request was under way.
+            Answer::NotModified { .. } => {
+                self.fail(&FetchError::StrayNotModified);
+                return KeyChange::Same;
+            }
             Answer::Body { bytes, etag, max_age } => match self.parse(&bytes) {
                 Ok(keys) => {
                     self.etag = etag;
@@ -313,12 +313,8 @@ impl<T: Transport> Issuer<T> {
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<KeySet, FetchError> {
-        let keys = KeySet::parse(bytes, KeyOrigin::Remote, self.profile.algorithms())
-            .map_err(|error| FetchError::BadKeySet { reason: error.to_string() })?;
-        if keys.is_empty() {
-            return Err(FetchError::NoUsableKeys { dropped: keys.dropped().len() });
-        }
-        Ok(keys)
+        KeySet::parse(bytes, KeyOrigin::Remote, self.profile.algorithms())
+            .map_err(|error| FetchError::BadKeySet { code: error.code, reason: error.to_string() })
     }
 
     /// A failure keeps what there is and tries again later, ever later. Each distinct error is logged once.
@@ -365,13 +361,6 @@ impl<T: Transport> Issuer<T> {
 async fn land(in_flight: &mut Option<InFlight>) -> Result<Fetched, FetchFailure> {
     match in_flight {
         Some(fetch) => fetch.as_mut().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
@@ -443,6 +432,5 @@ fn random() -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-fn unix_now() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
-}
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,9 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Watched {
     directories: BTreeMap<PathBuf, Names>,
+    /// Directories that were only passed through: a rename there changes where a path leads, so they are worth a watch,
+    /// but one may be allowed to pass through a directory and not to watch it.
+    passed: BTreeSet<PathBuf>,
 }
 
 /// Which entries of a watched directory matter.
@@ -32,10 +35,24 @@ impl Watched {
     /// Every entry of `directory` matters.
     pub(super) fn directory(&mut self, directory: &Path) {
         self.directories.insert(directory.to_owned(), Names::All);
+        self.passed.remove(directory);
     }
 
     /// The entry `name` of `directory` matters.
-    fn entry(&mut self, directory: &Path, name: &OsStr) {
+    pub(super) fn entry(&mut self, directory: &Path, name: &OsStr) {
+        self.name(directory, name);
+        self.passed.remove(directory);
+    }
+
+    /// The way leads through the entry `name` of `directory`.
+    fn passage(&mut self, directory: &Path, name: &OsStr) {
+        if !self.directories.contains_key(directory) {
+            self.passed.insert(directory.to_owned());
+        }
+        self.name(directory, name);
+    }
+
+    fn name(&mut self, directory: &Path, name: &OsStr) {
         let names = self.directories.entry(directory.to_owned()).or_insert_with(|| Names::Only(BTreeSet::new()));
         if let Names::Only(names) = names {
             names.insert(name.to_owned());
@@ -45,6 +62,11 @@ impl Watched {
     /// The directories.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.keys().map(PathBuf::as_path)
+    }
+
+    /// Is it a fault when `directory` cannot be watched?
+    pub(super) fn is_needed(&self, directory: &Path) -> bool {
+        !self.passed.contains(directory)
     }
 
     /// Is `path` one of the directories?
@@ -72,8 +94,8 @@ impl Watched {
     }
 }
 
-/// Where `path` really is. On the way, `watched` receives the directory of every link that was followed, of the last
-/// component, and, when something is missing, of the first component that is.
+/// Where `path` really is. On the way, `watched` receives every directory that was passed; those of links, of the last
+/// component and, when something is missing, of the first component that is, count as needed.
 ///
 /// # Errors
 /// The operating system's, or a loop of links.
@@ -92,6 +114,8 @@ pub(super) fn follow(path: &Path, watched: &mut Watched) -> io::Result<PathBuf> 
         let is_link = metadata.as_ref().is_ok_and(fs::Metadata::is_symlink);
         if is_link || ahead.is_empty() || metadata.is_err() {
             watched.entry(&at, &name);
+        } else {
+            watched.passage(&at, &name);
         }
         metadata?;
         if !is_link {
@@ -138,9 +162,13 @@ mod tests {
 
         let mut watched = Watched::default();
         assert_eq!(follow(&root.join("bundle"), &mut watched).unwrap(), root.join("releases/42/policy"));
-        for changed in ["bundle", "etc/current", "releases/42/policy"] {
+        for changed in ["", "bundle", "etc", "etc/current", "releases", "releases/42", "releases/42/policy"] {
             assert!(watched.concerns(&root.join(changed)), "{changed}");
         }
+        for (directory, expected) in [("", true), ("etc", true), ("releases/42", true), ("releases", false)] {
+            assert_eq!(watched.is_needed(&root.join(directory)), expected, "{directory}");
+        }
+        assert!(!watched.is_needed(Path::new("/")), "a machine may hide its root");
         for other in ["other", "etc/other", "releases/41"] {
             assert!(!watched.concerns(&root.join(other)), "{other}");
         }
@@ -154,6 +182,7 @@ mod tests {
         let error = follow(&root.join("a/b/c"), &mut watched).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(watched.concerns(&root.join("a")));
+        assert!(watched.is_needed(&root));
         assert!(!watched.concerns(&root.join("a/b")));
     }
 }

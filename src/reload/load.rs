@@ -3,7 +3,11 @@
 //! Runs to the end on the thread that calls it, without waiting. It keeps nothing between calls but what the caller
 //! hands back to it ([`Loaded`], to spare compiling what did not change).
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use aws_lc_rs::digest::{self, SHA256};
 
@@ -18,8 +22,11 @@ use crate::{
     token::{IssuerProfile, KeyOrigin, KeySet, Profiles},
 };
 
-/// How often [`once`] reads again when the files change under it. It cannot wait, so this is for a lucky gap only.
+/// How often [`read_still`] reads again when the files change under it. It cannot wait, so this is for a lucky gap only.
 const ATTEMPTS: usize = 5;
+
+/// Issuers named in a message that concerns all of them.
+const MAX_SHOWN_ISSUERS: usize = 5;
 
 /// Everything that settings and files give. Remote keys are not in it.
 #[derive(Debug, Clone)]
@@ -69,23 +76,33 @@ struct Raw {
 
 /// Loads once, for `check` and start-up. Every problem is fatal here.
 pub(super) fn once(settings: &Settings) -> Result<(Loaded, Picture), Vec<Problem>> {
-    let limits = settings.limits();
+    let (gathered, picture) = read_still(settings)?;
+    let attempt = build(settings, gathered, None);
+    let problems = attempt.problems();
+    match attempt.world {
+        Ok(loaded) if problems.is_empty() => Ok((loaded, picture)),
+        _ => Err(problems),
+    }
+}
+
+/// Reads the sources of the policies once, for whoever compiles them otherwise.
+pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, Vec<Problem>> {
+    // Keys are not sources.
+    let settings = Settings { profiles: Vec::new(), ..settings.clone() };
+    let (gathered, _) = read_still(&settings)?;
+    into_sources(gathered.sources?, &settings)
+}
+
+/// Reads one state of everything.
+fn read_still(settings: &Settings) -> Result<(Gathered, Picture), Vec<Problem>> {
+    let take = || Picture::take(settings.places(), settings.limits(), &mut Watched::default());
     for _ in 0..ATTEMPTS {
-        let picture = Picture::take(settings.places(), limits, &mut Watched::default());
-        let Some(gathered) = gather(settings, &picture) else { continue };
-        if Picture::take(settings.places(), limits, &mut Watched::default()) != picture {
-            continue;
+        let picture = take();
+        if let Some(gathered) = gather(settings, &picture)
+            && take() == picture
+        {
+            return Ok((gathered, picture));
         }
-        let attempt = build(settings, gathered, None);
-        let mut problems: Vec<Problem> = attempt.key_problems.into_values().collect();
-        return match attempt.world {
-            Ok(loaded) if problems.is_empty() => Ok((loaded, picture)),
-            Ok(_) => Err(problems),
-            Err(more) => {
-                problems.extend(more);
-                Err(problems)
-            }
-        };
     }
     Err(vec![unstable()])
 }
@@ -163,7 +180,11 @@ fn build_world(
         }
     };
     let entrypoint = settings.entrypoint.as_ref().map(|path| policies.entrypoint(path)).transpose();
-    let entrypoint = entrypoint.map_err(|e| problems.push(load_problem(&e))).ok().flatten();
+    let missing = |error| {
+        let problem = load_problem(&error);
+        Problem { location: problem.location.or_else(|| settings.entrypoint_at.clone()), ..problem }
+    };
+    let entrypoint = entrypoint.map_err(|error| problems.push(missing(error))).ok().flatten();
     if let Some(profiles) = &profiles {
         problems.extend(unprojected_claims(&policies, profiles));
     }
@@ -190,6 +211,13 @@ fn compile(
     if let Some(before) = before.filter(|before| before.content == digest) {
         return Ok((Arc::clone(&before.policies), digest));
     }
+    match PolicySet::load(into_sources(raws, settings)?, &settings.policy) {
+        Ok(policies) => Ok((Arc::new(policies), digest)),
+        Err(errors) => Err(errors.iter().map(load_problem).collect()),
+    }
+}
+
+fn into_sources(raws: Vec<Raw>, settings: &Settings) -> Result<Vec<Source>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut sources = Vec::with_capacity(raws.len());
     for raw in raws {
@@ -198,13 +226,7 @@ fn compile(
             Err(error) => problems.push(load_problem(&error)),
         }
     }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    match PolicySet::load(sources, &settings.policy) {
-        Ok(policies) => Ok((Arc::new(policies), digest)),
-        Err(errors) => Err(errors.iter().map(load_problem).collect()),
-    }
+    if problems.is_empty() { Ok(sources) } else { Err(problems) }
 }
 
 /// A claim that policy reads and no profile lets through is always undefined: a rule that can never be true, or, under
@@ -214,16 +236,29 @@ fn unprojected_claims(policies: &PolicySet, profiles: &Profiles) -> Vec<Problem>
     if profiles.is_empty() {
         return Vec::new();
     }
+    let issuers: Vec<String> = profiles.iter().map(|profile| format!("`{}`", profile.issuer())).collect();
+    let more = issuers.len().saturating_sub(MAX_SHOWN_ISSUERS);
+    let mut shown = issuers.into_iter().take(MAX_SHOWN_ISSUERS).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        shown.push_str(&format!(" and {more} more"));
+    }
+    let projected: BTreeSet<&str> = profiles.iter().flat_map(IssuerProfile::projected_names).collect();
     let hidden = policies.claim_reads().iter().filter_map(|read| {
         let claim = read.claim.as_deref()?;
-        let is_projected = profiles.iter().any(|profile| profile.projected_names().contains(claim));
-        (!is_projected).then_some((claim, &read.location))
+        (!projected.contains(claim)).then_some((claim, &read.location))
     });
     hidden
         .map(|(claim, location)| {
+            let nearest = projected.iter().map(|name| (strsim::damerau_levenshtein(name, claim), *name)).min();
+            let hint = match nearest {
+                Some((distance, name)) if distance <= 2 && distance < claim.chars().count() => {
+                    format!("; did you mean `{name}`?")
+                }
+                _ => String::new(),
+            };
             let message = format!(
-                "policy reads `input.token.claims.{claim}`, but no issuer lets policy see `{claim}`; add it to \
-                 `claims.keep` of the issuer whose tokens carry it, or rename a claim to it in `claims.rename`"
+                "policy reads `input.token.claims.{claim}`, but no issuer ({shown}) lets policy see it; add it to \
+                 `claims.keep` of the issuer whose tokens carry it, or rename a claim to it in `claims.rename`{hint}"
             );
             problem("claim_not_projected", &message, Some(location.to_string()))
         })
@@ -231,21 +266,13 @@ fn unprojected_claims(policies: &PolicySet, profiles: &Profiles) -> Vec<Problem>
 }
 
 fn parse_local_keys(bytes: &[u8], profile: &IssuerProfile, source: &KeySource) -> Result<KeySet, Problem> {
-    let location = match source {
-        KeySource::File(path) => Some(path.display().to_string()),
-        _ => None,
-    };
-    let fault = |code: &str, what: &str| {
-        problem(code, &format!("keys of issuer `{}`: {what}", profile.issuer()), location.clone())
-    };
-    let keys = KeySet::parse(bytes, KeyOrigin::Local, profile.algorithms())
-        .map_err(|error| fault(error.code, &error.to_string()))?;
-    if keys.is_empty() {
-        let reasons: Vec<&str> = keys.dropped().iter().map(|key| key.reason).collect();
-        let why = if reasons.is_empty() { "the set is empty".to_owned() } else { reasons.join(", ") };
-        return Err(fault("no_usable_keys", &format!("no usable key: {why}")));
-    }
-    Ok(keys)
+    KeySet::parse(bytes, KeyOrigin::Local, profile.algorithms()).map_err(|error| {
+        let location = match source {
+            KeySource::File(path) => Some(path.display().to_string()),
+            _ => None,
+        };
+        problem(error.code, &format!("keys of issuer `{}`: {error}", profile.issuer()), location)
+    })
 }
 
 fn content_digest(settings: &Settings, raws: &[Raw]) -> Vec<u8> {
@@ -285,7 +312,15 @@ fn key_place(path: &Path) -> Place {
     Place { path: path.to_owned(), kind: PlaceKind::Keys }
 }
 
-// === impl Raw, Settings ===
+// === impl Attempt, Raw, Settings ===
+
+impl Attempt {
+    /// Everything that is wrong.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let world = self.world.as_ref().err().into_iter().flatten();
+        self.key_problems.values().chain(world).cloned().collect()
+    }
+}
 
 impl Raw {
     fn into_source(self, settings: &Settings) -> Result<Source, LoadError> {

@@ -16,19 +16,22 @@ use tokio::{
 };
 
 use super::{
-    KeySource, Reconfigure, Settings,
+    KeySource, Pinned, Reconfigure, Settings, aside,
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update},
     load::{self, Loaded, problem},
+    unix_now,
 };
 use crate::{
     shutdown,
     snapshot::{self, Handle, Health, KeyHealth, KeyRequest, Problem, Publisher, Snapshot},
-    token::{IssuerProfile, KeyRing},
+    token::{IssuerProfile, KeyRing, KeySet},
 };
 
 /// Messages that may wait for the publisher, which never waits itself.
 const QUEUE: usize = 64;
+/// Requests that may wait for one issuer's task; more are answered with "no".
+const MAX_COMMANDS: usize = 1024;
 
 /// The writer.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ struct Writer {
     publisher: Publisher,
     state: State,
     issuers: Issuers,
+    /// What the program started with and does not change until it starts again.
+    started_with: Pinned,
 }
 
 /// What the next snapshot is made from.
@@ -56,7 +61,7 @@ struct Issuers {
 #[derive(Debug)]
 struct Task {
     generation: u64,
-    /// Profile and source: when they change, the task is replaced.
+    /// Source and algorithms: when they change, the task is replaced.
     identity: String,
     commands: mpsc::Sender<Command>,
     handle: AbortHandle,
@@ -71,10 +76,7 @@ pub(super) async fn start(
 ) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
     let settings = Arc::new(settings);
     let to_load = Arc::clone(&settings);
-    let first = tokio::task::spawn_blocking(move || load::once(&to_load)).await.unwrap_or_else(|error| {
-        let message = format!("loading stopped unexpectedly ({error}); please report this");
-        Err(vec![problem("internal_error", &message, None)])
-    })?;
+    let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
     let mut state = State { keys: KeyRing::default(), world: first.0.clone() };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
@@ -89,10 +91,11 @@ pub(super) async fn start(
     let patience = settings.startup.key_wait;
     first_keys(&issuers, &mut from_issuers, &mut state, &mut health, patience).await;
 
+    let started_with = all_pinned(&settings);
     let (publisher, handle, requests) = snapshot::channel(state.snapshot(), health);
     let (changes, from_files) = mpsc::channel(QUEUE);
     let files = tokio::spawn(Files::new(settings, reconfigure, first, changes, force).run());
-    let writer = Writer { publisher, state, issuers };
+    let writer = Writer { publisher, state, issuers, started_with };
     let task = tokio::spawn(async move {
         tokio::select! {
             () = shutdown.begun() => {}
@@ -141,9 +144,17 @@ impl Writer {
         mut updates: mpsc::Receiver<Update>,
         mut requests: mpsc::Receiver<KeyRequest>,
     ) {
+        let mut has_files = true;
         loop {
             tokio::select! {
-                Some(change) = changes.recv() => self.apply(change),
+                change = changes.recv(), if has_files => match change {
+                    Some(change) => self.apply(change),
+                    None => {
+                        has_files = false;
+                        let message = "files are not looked at any more; restart, and please report this";
+                        self.report(vec![problem("internal_error", message, None)]);
+                    }
+                },
                 Some(update) = updates.recv() => self.update(update),
                 Some(request) = requests.recv() => self.issuers.pass_on(request),
                 else => return,
@@ -174,15 +185,18 @@ impl Writer {
         let has_published = self.publish();
         if has_published {
             self.publisher.update_health(|health| health.reloads += 1);
+        } else if change.is_forced && change.report.as_ref().is_some_and(Vec::is_empty) {
+            tracing::info!("looked at everything as asked; nothing has changed");
         }
         if let Some(problems) = change.report {
             self.report(problems);
         }
     }
 
-    /// Issuers come and go with the configuration. The keys of one whose source or rules changed are not carried over:
-    /// they were admitted under other rules.
+    /// Issuers come and go with the configuration. The keys of one whose source or algorithms changed are not carried
+    /// over: they were admitted under other rules.
     fn adopt(&mut self, settings: &Settings) {
+        self.note_restart(self.started_with.differences(&all_pinned(settings)));
         let replaced = self.issuers.reconcile(&settings.profiles);
         let is_known = |issuer: &str| settings.profiles.iter().any(|(profile, _)| profile.issuer() == issuer);
         let known: Vec<String> = self.publisher.health().keys.keys().cloned().collect();
@@ -198,6 +212,20 @@ impl Writer {
                 health.keys.entry(profile.issuer().to_owned()).or_default();
             });
         }
+    }
+
+    /// Tells of settings that were read and wait for the next start.
+    fn note_restart(&self, sections: Vec<String>) {
+        if self.publisher.health().restart_needed == sections {
+            return;
+        }
+        if sections.is_empty() {
+            tracing::info!("the configuration is again the one that the program started with; no restart is needed");
+        } else {
+            let sections = sections.join(", ");
+            tracing::warn!(sections, "these sections changed and only take effect after a restart");
+        }
+        self.publisher.update_health(|health| health.restart_needed = sections);
     }
 
     /// What an issuer's task said.
@@ -322,7 +350,7 @@ impl Issuers {
     }
 
     fn begin(&mut self, issuer: &str, pair: &(IssuerProfile, KeySource)) -> bool {
-        let (commands, receiver) = mpsc::channel(QUEUE);
+        let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
         let generation = self.next_generation;
         self.next_generation += 1;
         let (profile, source) = pair.clone();
@@ -356,18 +384,21 @@ impl Drop for Task {
     }
 }
 
-fn identity((profile, source): &(IssuerProfile, KeySource)) -> String {
-    format!("{profile:?} {source:?}")
+/// What needs a restart to change, the part that this module knows included.
+fn all_pinned(settings: &Settings) -> Pinned {
+    let mut pinned = settings.pinned.clone();
+    pinned.set("reload.events", &settings.watch.events);
+    pinned
 }
 
-fn local_health(keys: &crate::token::KeySet) -> KeyHealth {
+fn identity((profile, source): &(IssuerProfile, KeySource)) -> String {
+    format!("{:?} {source:?}", profile.algorithms())
+}
+
+fn local_health(keys: &KeySet) -> KeyHealth {
     let mut health = KeyHealth { keys: Some(keys.len()), last_success: unix_now(), ..KeyHealth::default() };
     for dropped in keys.dropped() {
         *health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
     }
     health
-}
-
-fn unix_now() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -58,10 +58,16 @@ pub(super) struct Limits {
 }
 
 /// What stands in the places at one moment. Two equal pictures around a read mean that one state was read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Picture {
     places: BTreeMap<Place, Listing>,
+    /// When a name last came or went in one of the directories: a sign of work under way, but names that are not read
+    /// come and go too, so it does not count as a difference.
+    newest_name: Time,
 }
+
+/// Seconds and nanoseconds since the epoch.
+type Time = (i64, i64);
 
 /// The files of one place and what kept us from seeing others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,8 +92,8 @@ struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+    modified: Time,
+    changed: Time,
 }
 
 /// The content of one place.
@@ -133,19 +139,28 @@ pub(super) enum Reading {
 
 // === impl Picture ===
 
+impl PartialEq for Picture {
+    fn eq(&self, other: &Self) -> bool {
+        self.places == other.places
+    }
+}
+
 impl Picture {
     /// Looks at every place. `watched` receives the directories in which a change of them would show.
     pub(super) fn take(places: impl IntoIterator<Item = Place>, limits: Limits, watched: &mut Watched) -> Self {
-        let places = places.into_iter().map(|place| {
-            let listing = Walker::new(&place, limits, watched).list();
-            (place, listing)
-        });
-        Self { places: places.collect() }
+        let mut picture = Self::default();
+        for place in places {
+            let (listing, newest_name) = Walker::new(&place, limits, watched).list();
+            picture.newest_name = picture.newest_name.max(newest_name);
+            picture.places.insert(place, listing);
+        }
+        picture
     }
 
     /// Adds what `other` saw.
     pub(super) fn merge(&mut self, other: Self) {
         self.places.extend(other.places);
+        self.newest_name = self.newest_name.max(other.newest_name);
     }
 
     /// Shows this picture everything that `part` shows, in the same state?
@@ -171,7 +186,8 @@ impl Picture {
     /// How long to wait until the newest change is at least `quiet` old. Times in the future say nothing.
     pub(super) fn too_fresh(&self, quiet: Duration, now: SystemTime) -> Option<Duration> {
         let files = self.places.values().flat_map(|listing| &listing.files);
-        let newest = files.map(|file| file.stamp.changed.max(file.stamp.modified)).max()?;
+        let newest = files.map(|file| file.stamp.changed.max(file.stamp.modified)).max().unwrap_or_default();
+        let newest = newest.max(self.newest_name);
         let newest = SystemTime::UNIX_EPOCH
             + Duration::new(u64::try_from(newest.0).ok()?, u32::try_from(newest.1).unwrap_or_default());
         let age = now.duration_since(newest).ok()?;
@@ -224,20 +240,31 @@ struct Walker<'a> {
     listing: Listing,
     /// Device and inode of every directory from the root to here: a repeat is a loop.
     trail: Vec<(u64, u64)>,
+    newest_name: Time,
     entries: usize,
     bytes: u64,
 }
 
 impl<'a> Walker<'a> {
     fn new(place: &'a Place, limits: Limits, watched: &'a mut Watched) -> Self {
-        Self { place, limits, watched, listing: Listing::default(), trail: Vec::new(), entries: 0, bytes: 0 }
+        let newest_name = Time::default();
+        Self {
+            place,
+            limits,
+            watched,
+            listing: Listing::default(),
+            trail: Vec::new(),
+            newest_name,
+            entries: 0,
+            bytes: 0,
+        }
     }
 
-    fn list(mut self) -> Listing {
+    fn list(mut self) -> (Listing, Time) {
         if let Err(error) = self.root() {
             self.listing.errors.push(error);
         }
-        self.listing
+        (self.listing, self.newest_name)
     }
 
     fn root(&mut self) -> Result<(), ReadError> {
@@ -276,6 +303,7 @@ impl<'a> Walker<'a> {
             return Err(self.too_many(MAX_DEPTH, "nested directories"));
         }
         self.trail.push(identity);
+        self.newest_name = self.newest_name.max((metadata.mtime(), metadata.mtime_nsec()));
         self.watched.directory(real);
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(|e| ReadError::unreadable(path, &e))? {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use claimgate::{
-    config::{self, Code, Origin, Override, Settings},
+    config::{self, Code, Findings, Origin, Override, Settings},
     reload::KeySource,
     serve::{Listen, TokenSource},
     telemetry::Destination,
@@ -93,6 +93,8 @@ fn the_reference_file_loads_and_its_settings_arrive() {
     assert_eq!(settings.reload.subject.map(|subject| subject.from), Some(vec!["users".to_owned()]));
     assert_eq!(settings.serve.listen, [Listen::Tcp("127.0.0.1:8181".parse().expect("address"))]);
     assert_eq!(settings.serve.trusted_peers.len(), 3);
+    assert_eq!(settings.serve.forwarded_headers, ["x-request-id"]);
+    assert_eq!(settings.serve.identity_headers, ["x-user"]);
     assert_eq!(settings.decision_log.destination, Destination::File("examples/decisions.log".into()));
     assert_eq!(settings.decision_log.mask, ["/input/request/query"]);
 }
@@ -101,11 +103,16 @@ fn the_reference_file_loads_and_its_settings_arrive() {
 fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
     let text = fs::read_to_string(EXAMPLE).expect("readable");
     let lines: Vec<&str> = text.lines().collect();
+    // Its relative paths must lead somewhere.
+    let home = tempfile::tempdir().expect("a directory");
+    for directory in ["examples", "rego", "data"] {
+        fs::create_dir(home.path().join(directory)).expect("writable");
+    }
+    fs::copy("examples/jwks.json", home.path().join("examples/jwks.json")).expect("copied");
+    let file = home.path().join(EXAMPLE);
     let load = |lines: &[&str]| {
-        // Beside the original, because of its relative paths.
-        let file = tempfile::Builder::new().suffix(".yaml").tempfile_in("examples").expect("a file");
-        fs::write(file.path(), lines.join("\n")).expect("writable");
-        load(Some(file.path()), &[]).map(|settings| format!("{settings:#?}"))
+        fs::write(&file, lines.join("\n")).expect("writable");
+        load(Some(&file), &[]).map(|settings| format!("{settings:#?}"))
     };
     let whole = load(&lines).unwrap_or_else(|text| panic!("{text}"));
     let mut checked = 0;
@@ -116,7 +123,8 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
         }
         checked += 1;
         let mut without = lines.clone();
-        without.remove(index);
+        // Blank, so that all others keep their places.
+        without[index] = "";
         let without = load(&without).unwrap_or_else(|text| panic!("without `{line}`: {text}"));
         assert_eq!(whole, without, "line {}: `{line}` is not the default", index + 1);
     }
@@ -126,8 +134,8 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
 #[test]
 fn every_key_of_the_schema_stands_in_the_reference_file() {
     let origin = Origin { file: Some(EXAMPLE.into()), overrides: Vec::new() };
-    let (keys, settings) = config::load_with_keys(&origin, &environment);
-    assert!(settings.is_ok());
+    let Findings { keys, problems, .. } = config::examine(&origin, &environment);
+    assert_eq!(problems, []);
     let text = fs::read_to_string(EXAMPLE).expect("readable");
     let written = keys_of(&text);
     let missing: Vec<_> = keys.difference(&written).collect();
@@ -201,10 +209,10 @@ fn a_variable_cannot_bring_structure_into_the_file() {
     let origin = |file: PathBuf| Origin { file: Some(file), overrides: Vec::new() };
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), text).expect("writable");
-    let evil = |_: &str| Some("x', audiences: [y]}, {issuer: 'z".to_owned());
+    let evil = |_: &str| Some("x',audiences:[y]},{issuer:'z".to_owned());
     let settings = config::load(&origin(file.path().to_path_buf()), &evil).expect("it is one string");
     assert_eq!(settings.reload.profiles.len(), 1);
-    assert_eq!(settings.reload.profiles[0].0.issuer(), "x', audiences: [y]}, {issuer: 'z");
+    assert_eq!(settings.reload.profiles[0].0.issuer(), "x',audiences:[y]},{issuer:'z");
 }
 
 #[test]
@@ -312,6 +320,26 @@ fn deep_and_huge_documents_end_as_a_problem() {
     ] {
         let shown: String = text.chars().take(30).collect();
         assert!(load_text(&text, &[]).is_err(), "{shown}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_damaged_file_loads_or_is_explained(
+        cut in 0usize..8_000,
+        length in 0usize..40,
+        junk in r#"[ -~\n\t{}\[\]:&*!|>'"$-]{0,12}"#,
+        argument in r#"[a-z.\[\]0-9+=${}:, -]{0,30}"#,
+    ) {
+        let text = fs::read_to_string(EXAMPLE).expect("readable");
+        let cut = cut.min(text.len());
+        let (before, after) = (text.get(..cut).unwrap_or(""), text.get((cut + length).min(text.len())..).unwrap_or(""));
+        match load_text(&format!("{before}{junk}{after}"), &[&argument]) {
+            Ok(_) => {}
+            Err(problems) => assert!(!problems.trim().is_empty() && !problems.contains("panicked")),
+        }
     }
 }
 
