@@ -6,6 +6,7 @@
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
 //! eval                 ask policies something, as OPA's verb does
+//! token                verify, inspect and make tokens
 //! settings, sources    arguments that make a configuration; what `eval` evaluates
 //! output               stdout and stderr
 //! ```
@@ -20,6 +21,7 @@ mod run;
 mod settings;
 mod sources;
 mod story;
+mod token;
 mod version;
 
 use std::{process::ExitCode, thread};
@@ -58,6 +60,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Evaluate one query against policies, data and an input, as `opa eval` does
     Eval(eval::EvalArgs),
+    /// Verify, inspect and make tokens
+    Token(token::TokenArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the versions of claimgate and of its Rego engine
@@ -109,6 +113,7 @@ impl Verb {
             Self::Demo(args) => demo::run(&args),
             Self::Check(args) => check::run(&args),
             Self::Eval(args) => eval::run(&args),
+            Self::Token(args) => token::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),
