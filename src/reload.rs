@@ -1,5 +1,5 @@
-//! The outside world → new [`Snapshot`]. The only user of `notify`, of policy, data and key file reads and of outbound
-//! HTTP.
+//! The outside world → new [`Snapshot`](crate::snapshot::Snapshot). The only user of `notify`, of policy, data and key
+//! file reads and of outbound HTTP.
 //!
 //! ```text
 //! links, read   what stands on disk, followed link by link and read whole
@@ -7,13 +7,16 @@
 //! load          settings + content → compiled policies, profiles, local keys; all problems at once
 //! files         the loop over these: looks again, and says what changed
 //! fetch         one bounded HTTP request for keys
+//! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
 //! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
-//! keys and each issuer's remote keys fail independently of each other.
+//! keys and each issuer's remote keys fail independently of each other. While a new state loads, the old one serves: for
+//! that time memory holds both, and the text of the new one.
 
+mod aside;
 mod fetch;
 mod files;
 mod jwks;
@@ -59,6 +62,8 @@ pub struct Settings {
     pub policy: policy::Settings,
     /// The rule that the deciding doors ask; must exist.
     pub entrypoint: Option<DataPath>,
+    /// Where that is written (`claimgate.yaml:12:15`), for the message when it does not exist.
+    pub entrypoint_at: Option<String>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
@@ -145,10 +150,12 @@ pub struct FetchSettings {
 pub struct WatchSettings {
     /// Use the operating system's change events. Default `true`.
     pub events: bool,
-    /// A change is acted on when nothing changed for this long. Default 80 ms.
+    /// A change is acted on when nothing changed for this long. Default 100 ms.
     pub debounce: Duration,
     /// Where changes never stop, a state is used all the same when this long passed since the first of them, no writer
-    /// has a file open, and nothing changed while it was read. Default 2 s.
+    /// has a file open, and nothing changed while it was read. Longer than any deployment that writes file by file.
+    /// Without events, which alone tell of writers, changes must stop. Changes that go on for twice this time under the
+    /// reader are a problem of their own. Default 10 s.
     pub max_debounce: Duration,
     /// Look without an event at this interval; `None` never. Where events do not work, at least every second. Default 5 s.
     pub poll_interval: Option<Duration>,
@@ -186,7 +193,7 @@ pub fn load_once(settings: &Settings) -> Result<Loaded, Vec<Problem>> {
 /// is compiled or checked; archives are unpacked.
 ///
 /// # Errors
-/// Every file that could not be read, or that the files did not hold still.
+/// Every file that could not be read, or that the files changed all the time.
 pub fn read_sources(settings: &Settings) -> Result<Vec<policy::Source>, Vec<Problem>> {
     load::sources(settings)
 }
@@ -303,8 +310,8 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             events: true,
-            debounce: Duration::from_millis(80),
-            max_debounce: Duration::from_secs(2),
+            debounce: Duration::from_millis(100),
+            max_debounce: Duration::from_secs(10),
             poll_interval: Some(Duration::from_secs(5)),
             settle: Duration::from_secs(1),
         }

@@ -111,6 +111,23 @@ impl EvalError {
     }
 }
 
+impl EvalError {
+    /// The code: that of the kind, or the one that a query was refused with.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match (self.kind, self.message.split_once(": ")) {
+            (EvalErrorKind::Query, Some((code, _))) if code.starts_with("rego_") => code,
+            (kind, _) => kind.code(),
+        }
+    }
+
+    /// The message without the code.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.message.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&self.message)
+    }
+}
+
 impl EvalErrorKind {
     /// OPA's `eval_*_error` where OPA has one, else ours.
     #[must_use]
@@ -212,6 +229,9 @@ fn classify(message: String) -> (EvalErrorKind, String) {
     if has("exceeded size limit") || has("exceeded memory limit") || has(super::guard::LIMIT_MARK) {
         return (ResourceLimit, message.replace(super::guard::LIMIT_MARK, ""));
     }
+    if has(super::builtins::TYPE_MARK) {
+        return (Type, message.replace(super::builtins::TYPE_MARK, ""));
+    }
     if has("function produced multiple outputs") || has("functions must not produce") {
         return (Conflict, FUNCTIONS.to_owned());
     }
@@ -222,7 +242,8 @@ fn classify(message: String) -> (EvalErrorKind, String) {
         return (Conflict, COMPLETE.to_owned());
     }
     if has("is unsafe") || has("undefined var") || has("undefined rule") || has("could not find function") {
-        return (Query, classify_compile(&message).1);
+        let (code, message) = classify_compile(&message);
+        return (Query, format!("{code}: {message}"));
     }
     if has("recursion detected") {
         return (Query, "rule is recursive".to_owned());

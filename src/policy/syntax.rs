@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
+    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
 };
 
 use super::Location;
@@ -45,6 +45,27 @@ pub(super) struct Call {
     pub location: Location,
 }
 
+/// A builtin's name in the text.
+#[derive(Debug, Clone)]
+pub(super) struct Mention {
+    pub name: String,
+    pub kind: MentionKind,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
+/// What a builtin's name stands there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MentionKind {
+    /// A call, with its result as last argument or not.
+    Call { output: bool },
+    /// `with <here> as …`.
+    Replaced,
+    /// `with … as <here>`.
+    Replacement,
+}
+
 /// What a rule definition defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RuleKind {
@@ -66,14 +87,24 @@ pub(super) struct RuleFacts {
     pub kind: RuleKind,
     /// Path under `data`: the package, then the head; `None` where the head has a variable.
     pub path: Vec<Segment>,
+    /// How many segments of the path are the package's.
+    pub package_length: usize,
     /// The number of parameters of a function.
     pub function: Option<usize>,
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
+    pub mentions: Vec<Mention>,
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
     pub loops: usize,
+    /// How much deeper than its inputs a value can become: the nested constructors around variables, statement by
+    /// statement, without what called functions add.
+    pub nest: usize,
+    /// Multiplications: every one may double the digits of a number.
+    pub products: usize,
+    /// Statements of its longest body.
+    pub statements: usize,
     pub location: Location,
 }
 
@@ -175,11 +206,16 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 facts: RuleFacts {
                     kind: RuleKind::of(rule, &path),
                     path,
+                    package_length: package.len(),
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
+                    mentions: Vec::new(),
                     depth: 0,
                     loops: 0,
+                    nest: 0,
+                    statements: 0,
+                    products: 0,
                     location: location(head.span()),
                 },
             };
@@ -195,11 +231,16 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
     let facts = RuleFacts {
         kind: RuleKind::Query,
         path: Vec::new(),
+        package_length: 0,
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        mentions: Vec::new(),
         depth: 0,
         loops: 0,
+        nest: 0,
+        statements: 0,
+        products: 0,
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
@@ -288,6 +329,17 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     Some((root, links))
 }
 
+/// `io.jwt.decode`.
+fn dotted_name(expr: &Expr) -> Option<String> {
+    let (root, links) = flatten(expr)?;
+    let mut name = root.text().to_owned();
+    for link in links {
+        name.push('.');
+        name.push_str(&link.constant()?);
+    }
+    Some(name)
+}
+
 /// What a local variable stands for: nothing known, or a reference.
 type Local = Option<(Root, Vec<Segment>)>;
 
@@ -336,22 +388,29 @@ impl Walker<'_> {
             RuleHead::Compr { refr, assign, .. } | RuleHead::Func { refr, assign, .. } => {
                 self.indexes(refr);
                 if let Some(assign) = assign {
+                    self.builds(&assign.value);
                     self.expr(&assign.value);
                 }
             }
             RuleHead::Set { refr, key, .. } => {
                 self.indexes(refr);
                 if let Some(key) = key {
+                    self.builds(key);
                     self.expr(key);
                 }
             }
         }
     }
 
+    fn builds(&mut self, expr: &Expr) {
+        self.facts.nest += nest(expr).unwrap_or_default();
+    }
+
     fn body(&mut self, head: &RuleHead, body: &RuleBody) {
         let most = std::mem::take(&mut self.facts.loops);
         self.query(&body.query, |walker| {
             if let Some(assign) = &body.assign {
+                walker.builds(&assign.value);
                 walker.expr(&assign.value);
             } else {
                 walker.head(head);
@@ -373,6 +432,7 @@ impl Walker<'_> {
 
     /// A query with what is evaluated in its scope.
     fn query(&mut self, query: &Query, inside: impl FnOnce(&mut Self)) {
+        self.facts.statements = self.facts.statements.max(query.stmts.len());
         self.scopes.push(HashMap::new());
         for statement in &query.stmts {
             self.declarations(statement);
@@ -430,6 +490,11 @@ impl Walker<'_> {
 
     fn statement(&mut self, statement: &LiteralStmt) {
         match &statement.literal {
+            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.builds(expr),
+            Literal::SomeIn { collection: expr, .. } | Literal::Every { domain: expr, .. } => self.builds(expr),
+            Literal::SomeVars { .. } => {}
+        }
+        match &statement.literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
                 self.facts.loops += 1;
@@ -453,6 +518,8 @@ impl Walker<'_> {
         }
         for modifier in &statement.with_mods {
             self.indexes(&modifier.refr);
+            self.mention(&modifier.refr, MentionKind::Replaced);
+            self.mention(&modifier.r#as, MentionKind::Replacement);
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
@@ -516,7 +583,12 @@ impl Walker<'_> {
             }
             Expr::Call { fcn, params, .. } => self.call(expr, fcn, params),
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } | Expr::ArithExpr { lhs, rhs, .. } => {
+            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } => {
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => {
+                self.facts.products += usize::from(*op == ArithOp::Mul);
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -567,17 +639,12 @@ impl Walker<'_> {
     }
 
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
-        let callee = self.function_named(fcn).or_else(|| {
-            let (root, links) = flatten(fcn)?;
-            let names: Option<Vec<String>> = links.into_iter().map(Link::constant).collect();
-            let mut name = root.text().to_owned();
-            for part in names? {
-                name.push('.');
-                name.push_str(&part);
-            }
-            Some(Callee::Builtin(name))
-        });
+        let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
+        if let Callee::Builtin(name) = &callee {
+            let output = super::builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
+            self.mention(fcn, MentionKind::Call { output });
+        }
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
@@ -593,6 +660,20 @@ impl Walker<'_> {
             rest = params.get(1..).unwrap_or_default();
         }
         rest.iter().for_each(|param| self.expr(param));
+    }
+
+    /// Notes a name that is neither a rule nor a local variable nor below `input` or `data`.
+    fn mention(&mut self, expr: &Expr, kind: MentionKind) {
+        if self.resolve(expr).is_some() || self.function_named(expr).is_some() {
+            return;
+        }
+        if let Some(name) = dotted_name(expr)
+            && let Some((root, _)) = flatten(expr)
+            && self.local(root.text()).is_none()
+        {
+            let start = usize::try_from(root.start).unwrap_or(usize::MAX);
+            self.facts.mentions.push(Mention { name, kind, start, location: location(root) });
+        }
     }
 
     /// The function that an expression names, when a rule defines it.
@@ -661,6 +742,29 @@ fn declare(pattern: &Ref<Expr>, scope: &mut HashMap<String, Local>) {
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| declare(item, scope)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| declare(value, scope)),
         _ => {}
+    }
+}
+
+/// How many constructors stand around the deepest variable of an expression; `None` when it has none.
+fn nest(expr: &Expr) -> Option<usize> {
+    let deepest = |items: &mut dyn Iterator<Item = &Ref<Expr>>| items.filter_map(|item| nest(item)).max();
+    match expr {
+        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
+            None
+        }
+        Expr::Var { .. } | Expr::RefDot { .. } => Some(0),
+        Expr::RefBrack { refr, index, .. } => deepest(&mut [refr, index].into_iter()).or(Some(0)),
+        Expr::Array { items, .. } | Expr::Set { items, .. } => deepest(&mut items.iter()).map(|n| n + 1),
+        Expr::Object { fields, .. } => deepest(&mut fields.iter().flat_map(|(_, k, v)| [k, v])).map(|n| n + 1),
+        Expr::ArrayCompr { term, .. } | Expr::SetCompr { term, .. } => Some(nest(term).unwrap_or_default() + 1),
+        Expr::ObjectCompr { key, value, .. } => Some(deepest(&mut [key, value].into_iter()).unwrap_or_default() + 1),
+        Expr::Call { params, .. } => deepest(&mut params.iter()),
+        Expr::UnaryExpr { expr, .. } => nest(expr),
+        Expr::BinExpr { lhs, rhs, .. }
+        | Expr::BoolExpr { lhs, rhs, .. }
+        | Expr::ArithExpr { lhs, rhs, .. }
+        | Expr::AssignExpr { lhs, rhs, .. } => deepest(&mut [lhs, rhs].into_iter()),
+        Expr::Membership { value, collection, .. } => deepest(&mut [value, collection].into_iter()),
     }
 }
 

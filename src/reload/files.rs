@@ -17,17 +17,15 @@ use tokio::{
 };
 
 use super::{
-    Reconfigure, Settings,
+    Reconfigure, Settings, aside,
     links::Watched,
-    load::{self, Attempt, Loaded, problem, unstable},
+    load::{self, Attempt, Loaded, unstable},
     read::{Limits, Picture, Place, PlaceKind},
     until,
     watch::Watcher,
 };
 use crate::{snapshot::Problem, token::KeySet};
 
-/// How long files may change under the reader before that is a problem of its own.
-const MAX_UNREST: Duration = Duration::from_secs(10);
 /// Pictures taken in a row because new directories appeared; the next event goes on from there.
 const MAX_PICTURES: usize = 8;
 
@@ -152,7 +150,7 @@ impl Files {
     /// than the settings that were loaded; then the first turn must act on it.
     async fn begin(&mut self) {
         let look = self.look.clone();
-        let seen = tokio::task::spawn_blocking(move || look.first_picture()).await;
+        let seen = aside::run(move || look.first_picture()).await;
         self.look.seen = seen.ok().flatten().map(Arc::new);
     }
 
@@ -192,10 +190,11 @@ impl Files {
             }
             let mut look = self.look.clone();
             let watch = &self.look.settings.watch;
-            look.is_urgent = at.elapsed() >= watch.max_debounce && self.look.watcher.is_quiet(watch);
-            match tokio::task::spawn_blocking(move || look.run()).await {
+            let patience = watch.max_debounce.max(watch.debounce);
+            look.is_urgent = at.elapsed() >= patience && self.look.watcher.is_quiet(watch);
+            match aside::run(move || look.run()).await {
                 Ok(Looked::Same) => return Some(Change::default()),
-                Ok(Looked::Moving(_)) if at.elapsed() >= MAX_UNREST => {
+                Ok(Looked::Moving(_)) if at.elapsed() >= patience * 2 => {
                     self.look.seen = None;
                     return Some(self.conclude(Change::default(), vec![unstable()], is_forced));
                 }
@@ -204,11 +203,9 @@ impl Files {
                     self.look.watcher.settled(&self.look.settings.watch).await;
                 }
                 Ok(Looked::Done(outcome)) => return Some(self.accept(*outcome, is_forced)),
-                Err(error) => {
+                Err(problem) => {
                     self.look.seen = None;
-                    let message = format!("loading stopped unexpectedly ({error}); please report this");
-                    let problems = vec![problem("internal_error", &message, None)];
-                    return Some(self.conclude(Change::default(), problems, is_forced));
+                    return Some(self.conclude(Change::default(), vec![problem], is_forced));
                 }
             }
         }

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    KeySource, Pinned, Reconfigure, Settings,
+    KeySource, Pinned, Reconfigure, Settings, aside,
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update},
     load::{self, Loaded, problem},
@@ -76,10 +76,7 @@ pub(super) async fn start(
 ) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
     let settings = Arc::new(settings);
     let to_load = Arc::clone(&settings);
-    let first = tokio::task::spawn_blocking(move || load::once(&to_load)).await.unwrap_or_else(|error| {
-        let message = format!("loading stopped unexpectedly ({error}); please report this");
-        Err(vec![problem("internal_error", &message, None)])
-    })?;
+    let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
     let mut state = State { keys: KeyRing::default(), world: first.0.clone() };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
@@ -188,6 +185,8 @@ impl Writer {
         let has_published = self.publish();
         if has_published {
             self.publisher.update_health(|health| health.reloads += 1);
+        } else if change.is_forced && change.report.as_ref().is_some_and(Vec::is_empty) {
+            tracing::info!("looked at everything as asked; nothing has changed");
         }
         if let Some(problems) = change.report {
             self.report(problems);

@@ -166,7 +166,7 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
         (
             "entrypoint",
             &[("p.rego", "package p\n\nallow := true\n")],
-            &["authz/decision", "1 problem; `run` would not start"],
+            &["--set policy.entrypoint=authz/decision: entrypoint_error: ", "1 problem; `run` would not start"],
         ),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -182,6 +182,38 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
             assert!(found.stderr.contains(expected), "{name}: `{expected}` is missing:\n{}", found.stderr);
         }
     }
+}
+
+#[test]
+fn check_reports_configuration_and_policies_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "issuers: []\nlimit: {}\npolicy: {bundles: [policies, nowhere], entrypoint: a/b}\n";
+    fs::write(directory.path().join("claimgate.yaml"), config).expect("writable");
+    fs::create_dir(directory.path().join("policies")).expect("writable");
+    fs::write(directory.path().join("policies/p.rego"), "package p\n\nx := nope(1)\n").expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    let found = claimgate_in(directory.path(), &args);
+    expect(&found, &args, 2, "", "4 problems; `run` would not start");
+    for (line, place) in found.stderr.lines().zip(["yaml:1:10: ", "yaml:2:1: ", "yaml:3:30: ", "policies/p.rego:3:"]) {
+        assert!(line.contains(place), "{place}: {}", found.stderr);
+    }
+}
+
+#[test]
+fn the_configuration_and_the_policy_of_the_readme_load() {
+    let readme = fs::read_to_string("README.md").expect("readable");
+    let block = |language: &str| {
+        let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("a block");
+        rest.split_once("```").expect("its end").0
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["rego", "data"] {
+        fs::create_dir(directory.path().join(name)).expect("writable");
+    }
+    fs::write(directory.path().join("rego/policy.rego"), block("rego")).expect("writable");
+    fs::write(directory.path().join("claimgate.yaml"), block("yaml")).expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    expect(&claimgate_in(directory.path(), &args), &args, 0, "entrypoint authz/decision\n", "");
 }
 
 #[test]

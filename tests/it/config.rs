@@ -10,7 +10,7 @@ use std::{
 };
 
 use claimgate::{
-    config::{self, Code, Origin, Override, Settings},
+    config::{self, Code, Findings, Origin, Override, Settings},
     reload::KeySource,
     serve::{Listen, TokenSource},
     telemetry::Destination,
@@ -123,7 +123,8 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
         }
         checked += 1;
         let mut without = lines.clone();
-        without.remove(index);
+        // Blank, so that all others keep their places.
+        without[index] = "";
         let without = load(&without).unwrap_or_else(|text| panic!("without `{line}`: {text}"));
         assert_eq!(whole, without, "line {}: `{line}` is not the default", index + 1);
     }
@@ -133,8 +134,8 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
 #[test]
 fn every_key_of_the_schema_stands_in_the_reference_file() {
     let origin = Origin { file: Some(EXAMPLE.into()), overrides: Vec::new() };
-    let (keys, settings) = config::load_with_keys(&origin, &environment);
-    assert!(settings.is_ok());
+    let Findings { keys, problems, .. } = config::examine(&origin, &environment);
+    assert_eq!(problems, []);
     let text = fs::read_to_string(EXAMPLE).expect("readable");
     let written = keys_of(&text);
     let missing: Vec<_> = keys.difference(&written).collect();
@@ -319,6 +320,26 @@ fn deep_and_huge_documents_end_as_a_problem() {
     ] {
         let shown: String = text.chars().take(30).collect();
         assert!(load_text(&text, &[]).is_err(), "{shown}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_damaged_file_loads_or_is_explained(
+        cut in 0usize..8_000,
+        length in 0usize..40,
+        junk in r#"[ -~\n\t{}\[\]:&*!|>'"$-]{0,12}"#,
+        argument in r#"[a-z.\[\]0-9+=${}:, -]{0,30}"#,
+    ) {
+        let text = fs::read_to_string(EXAMPLE).expect("readable");
+        let cut = cut.min(text.len());
+        let (before, after) = (text.get(..cut).unwrap_or(""), text.get((cut + length).min(text.len())..).unwrap_or(""));
+        match load_text(&format!("{before}{junk}{after}"), &[&argument]) {
+            Ok(_) => {}
+            Err(problems) => assert!(!problems.trim().is_empty() && !problems.contains("panicked")),
+        }
     }
 }
 
