@@ -5,6 +5,7 @@ mod attacks;
 mod keys;
 mod properties;
 mod table;
+mod verb;
 mod wycheproof;
 
 use std::{
