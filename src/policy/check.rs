@@ -130,7 +130,11 @@ fn parse<T>(
     match parsed {
         Ok(Ok(tree)) => Ok(tree),
         Ok(Err(error)) => {
-            let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
+            let Rendered { mut message, location } = Rendered::parse(&format!("{error:#}"));
+            if message == "expecting" {
+                // The end that a query has is no text that the parser could name.
+                "malformed query".clone_into(&mut message);
+            }
             let whole_file = || Location { file: display.to_owned(), row: 0, col: 0 };
             Err(LoadError::new("rego_parse_error", message, Some(location.unwrap_or_else(whole_file))))
         }

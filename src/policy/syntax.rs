@@ -645,13 +645,15 @@ impl Walker<'_> {
             self.facts.loops += 1;
         }
         let reads_member = callee == Callee::Builtin("object.get".to_owned());
-        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(expr.span()) });
+        // The span of a call starts at its parenthesis.
+        let at = flatten(fcn).map_or(expr.span(), |(root, _)| root);
+        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(at) });
         let mut rest = params;
         if reads_member
             && let [object, key, ..] = params
             && let Some((root, mut path)) = self.resolve(object)
         {
-            path.push(first_key(key));
+            path.extend(keys(key));
             self.facts.references.push(Reference { root, path, location: location(object.span()) });
             rest = params.get(1..).unwrap_or_default();
         }
@@ -764,13 +766,13 @@ fn nest(expr: &Expr) -> Option<usize> {
     }
 }
 
-/// The member that `object.get(o, key, …)` reads first.
-fn first_key(key: &Expr) -> Segment {
+/// The members that `object.get(o, key, …)` reads, one below the other.
+fn keys(key: &Expr) -> Vec<Segment> {
     match key {
         Expr::String { value: Value::String(s), .. } | Expr::RawString { value: Value::String(s), .. } => {
-            Some(s.to_string())
+            vec![Some(s.to_string())]
         }
-        Expr::Array { items, .. } => items.first().and_then(|item| first_key(item)),
-        _ => None,
+        Expr::Array { items, .. } => items.iter().flat_map(|item| keys(item)).collect(),
+        _ => vec![None],
     }
 }
