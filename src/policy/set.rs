@@ -32,7 +32,7 @@ const CHECK_INTERVAL: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64)
     None => std::num::NonZeroU32::MIN,
 };
 /// How messages name an ad-hoc query.
-const QUERY: &str = "query";
+pub(super) const QUERY: &str = "query";
 /// Most modules that may have a compile error before the rest is not looked at any more.
 const MOST_COMPILE_ERRORS: usize = 20;
 
@@ -170,6 +170,17 @@ impl PolicySet {
     /// # Errors
     /// [`EvalError`] when the policy conflicts with itself, takes too long or too much, or the engine fails.
     pub fn evaluate(&self, path: &DataPath, input: Option<Value>, options: &EvalOptions) -> Result<Outcome, EvalError> {
+        self.evaluate_printing(path, input, options, &mut Vec::new())
+    }
+
+    /// As [`PolicySet::evaluate`]; `prints` receives what `print` was given, also when the evaluation fails.
+    pub(super) fn evaluate_printing(
+        &self,
+        path: &DataPath,
+        input: Option<Value>,
+        options: &EvalOptions,
+        prints: &mut Vec<String>,
+    ) -> Result<Outcome, EvalError> {
         let value = match self.tree.find(path.segments()) {
             Place::Function => return Ok(Outcome::Undefined),
             Place::Base => match self.base_data(path.segments()) {
@@ -177,9 +188,11 @@ impl PolicySet {
                 None => return Ok(Outcome::Undefined),
             },
             Place::Rule { engine_path, rest } => {
-                let whole = self
-                    .machine
-                    .run(input, options, self.limit(options), &[], |engine| engine.eval_rule(engine_path.to_owned()))?;
+                let whole = self.machine.run(input, options, self.limit(options), &[], |engine| {
+                    let value = engine.eval_rule(engine_path.to_owned());
+                    prints.extend(engine.take_prints()?);
+                    value
+                })?;
                 match rest {
                     [] => whole,
                     rest => match member(&whole, rest) {
@@ -190,7 +203,9 @@ impl PolicySet {
             }
             Place::Virtual { query, rest } => {
                 let result = self.machine.run(input, options, self.limit(options), &[], |engine| {
-                    engine.eval_query(query.to_owned(), false)
+                    let result = engine.eval_query(query.to_owned(), false);
+                    prints.extend(engine.take_prints()?);
+                    result
                 })?;
                 let row = result.result.into_iter().next();
                 let value = row.and_then(|row| row.expressions.into_iter().next()).map(|e| e.value);

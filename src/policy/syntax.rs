@@ -90,6 +90,8 @@ pub(super) struct RuleFacts {
     pub kind: RuleKind,
     /// Path under `data`: the package, then the head; `None` where the head has a variable.
     pub path: Vec<Segment>,
+    /// How many segments of the path are the package's.
+    pub package_length: usize,
     /// The number of parameters of a function.
     pub function: Option<usize>,
     pub references: Vec<Reference>,
@@ -207,6 +209,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 facts: RuleFacts {
                     kind: RuleKind::of(rule, &path),
                     path,
+                    package_length: package.len(),
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
@@ -231,6 +234,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
     let facts = RuleFacts {
         kind: RuleKind::Query,
         path: Vec::new(),
+        package_length: 0,
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
