@@ -15,3 +15,4 @@ mod reload;
 mod run;
 mod support;
 mod tidy;
+mod token;
