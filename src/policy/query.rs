@@ -3,7 +3,11 @@
 
 use regorus::Value;
 
-use super::{EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json, set::QUERY, solutions::Solutions};
+use super::{
+    EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json,
+    set::QUERY,
+    solutions::{self, Solutions},
+};
 
 /// The engine's name for the text of a query.
 pub(super) const QUERY_FILE: &str = "<query.rego>";
@@ -48,6 +52,9 @@ impl PolicySet {
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
         let (facts, tree) = check::query(query, &self.facts)?;
+        if let Some((name, at)) = solutions::unbound(&tree) {
+            return Err(EvalError::query("rego_unsafe_var_error", format!("var {name} is unsafe"), Some(at)));
+        }
         let solutions = Solutions::new(query, &tree, &facts, &self.facts.names);
         let in_query = |mut error: EvalError| {
             if let Some(at) = error.location.as_mut().filter(|at| at.file == QUERY) {

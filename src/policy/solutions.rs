@@ -202,6 +202,43 @@ fn iterates(expr: &Expr) -> bool {
     }
 }
 
+/// The first variable that nothing in the query can bind: the engine takes it for undefined, OPA for an error.
+pub(super) fn unbound(tree: &Query) -> Option<(String, Location)> {
+    let (mut all, mut bound) = (BTreeMap::new(), BTreeMap::new());
+    for statement in &tree.stmts {
+        statement_variables(statement, &mut all);
+        match &statement.literal {
+            Literal::SomeIn { key, value, .. } => {
+                key.iter().chain([value]).for_each(|expr| variables(expr, &mut bound));
+            }
+            Literal::Expr { expr, .. } => bind(expr, false, &mut bound),
+            _ => {}
+        }
+        if let Literal::SomeIn { collection: expr, .. } | Literal::Every { domain: expr, .. } = &statement.literal {
+            bind(expr, false, &mut bound);
+        }
+    }
+    all.into_iter().filter(|(name, _)| !bound.contains_key(name)).min_by_key(|(_, at)| (at.row, at.col))
+}
+
+/// Collects what stands where a variable may get its value: a side of `=`, a step of a reference, an argument.
+fn bind(expr: &Expr, here: bool, found: &mut BTreeMap<String, Location>) {
+    match expr {
+        Expr::Var { span, .. } if here => variable(span, found),
+        Expr::RefBrack { refr, index, .. } => {
+            bind(refr, false, found);
+            bind(index, true, found);
+        }
+        Expr::AssignExpr { .. } | Expr::Call { .. } | Expr::Membership { .. } => {
+            children(expr).iter().for_each(|child| bind(child, true, found));
+        }
+        Expr::Array { .. } | Expr::Set { .. } | Expr::Object { .. } => {
+            children(expr).iter().for_each(|child| bind(child, here, found));
+        }
+        other => children(other).iter().for_each(|child| bind(child, false, found)),
+    }
+}
+
 fn is_data(expr: &Expr) -> bool {
     matches!(expr, Expr::Var { span, .. } if span.text() == "data")
 }

@@ -6,6 +6,7 @@
 mod cli;
 mod config;
 mod demo;
+mod eval;
 mod jwks;
 mod limits;
 mod opa_cases;
@@ -14,5 +15,6 @@ mod policy_hostile;
 mod reload;
 mod run;
 mod support;
+mod test_verb;
 mod tidy;
 mod token;
