@@ -22,15 +22,17 @@ use std::{process::ExitCode, thread};
 
 use clap::{Parser, Subcommand};
 
+use crate::policy;
+
 /// Rego is evaluated, and policies are compiled, by recursion: every thread that does so gets a stack of this size,
 /// whatever the platform's default is.
 const STACK_BYTES: usize = 8 << 20;
 
 const OVERVIEW: &str = "\
 Examples:
-  claimgate demo                          the whole gate with example policies, and curl lines to paste
-  claimgate check -c claimgate.yaml       everything that would stop `run`, with positions
-  claimgate run -c claimgate.yaml         serve
+  claimgate demo                      the whole gate, with requests to paste
+  claimgate check -c claimgate.yaml   everything that would stop `run`
+  claimgate run -c claimgate.yaml     serve
 
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage or configuration";
 
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    policy::install_panic_hook();
     // The main thread's stack is the system's choice.
     let verb = thread::Builder::new().name("claimgate".to_owned()).stack_size(STACK_BYTES).spawn(|| cli.verb.run());
     match verb.map(thread::JoinHandle::join) {

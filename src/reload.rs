@@ -7,6 +7,7 @@
 //! load          settings + content → compiled policies, profiles, local keys; all problems at once
 //! files         the loop over these: looks again, and says what changed
 //! fetch         one bounded HTTP request for keys
+//! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
@@ -14,6 +15,7 @@
 //! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
 //! keys and each issuer's remote keys fail independently of each other.
 
+mod aside;
 mod fetch;
 mod files;
 mod jwks;
@@ -30,11 +32,15 @@ use std::{
     path::PathBuf,
     str::FromStr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::digest::{self, SHA256};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 
 pub use self::load::Loaded;
 use crate::{
@@ -141,7 +147,7 @@ pub struct FetchSettings {
 pub struct WatchSettings {
     /// Use the operating system's change events. Default `true`.
     pub events: bool,
-    /// A change is acted on when nothing changed for this long. Default 80 ms.
+    /// A change is acted on when nothing changed for this long. Default 100 ms.
     pub debounce: Duration,
     /// Where changes never stop, a state is used all the same when this long passed since the first of them, no writer
     /// has a file open, and nothing changed while it was read. Default 2 s.
@@ -299,7 +305,7 @@ impl Default for WatchSettings {
     fn default() -> Self {
         Self {
             events: true,
-            debounce: Duration::from_millis(80),
+            debounce: Duration::from_millis(100),
             max_debounce: Duration::from_secs(2),
             poll_interval: Some(Duration::from_secs(5)),
             settle: Duration::from_secs(1),
@@ -317,4 +323,18 @@ impl fmt::Debug for Reconfigure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reconfigure").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+// === helpers ===
+
+/// Resolves at `instant`; never without one.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unix_now() -> Option<u64> {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -11,10 +11,15 @@ use crate::reload::{self, Loaded};
 const EXAMPLES: &str = "\
 Examples:
   claimgate check -c claimgate.yaml
-  claimgate check -b ./rego -d ./data --set opa.identity=passthrough      policies and data only
 
-Each problem is one line, `file:line:column: what is wrong`. Keys that come from a URL are not fetched.
-Exit codes: 0 all is right, 1 a policy, data or key file is wrong, 2 wrong usage or configuration";
+  # policies and data only
+  claimgate check -b ./rego -d ./data --set opa.identity=passthrough
+
+Each problem is one line, `file:line:column: what is wrong`. Keys that come
+from a URL are not fetched.
+
+Exit codes: 0 all is right, 1 a policy, data or key file is wrong, 2 wrong
+usage or configuration";
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]

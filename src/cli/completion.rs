@@ -9,8 +9,11 @@ use super::{Cli, output};
 
 const EXAMPLES: &str = "\
 Examples:
-  source <(claimgate completion bash)                              # this shell
-  claimgate completion zsh > \"${fpath[1]}/_claimgate\"              # zsh, for good
+  # bash, for this shell
+  source <(claimgate completion bash)
+
+  # zsh and fish, for good
+  claimgate completion zsh > \"${fpath[1]}/_claimgate\"
   claimgate completion fish > ~/.config/fish/completions/claimgate.fish";
 
 /// Arguments of `completion`.

@@ -24,9 +24,9 @@ Examples:
   claimgate demo
   claimgate demo --listen 127.0.0.1:9181 --admin-listen 127.0.0.1:9282
 
-In a checkout of claimgate the demo serves that checkout's rego/ and data/; elsewhere it serves
-copies in a temporary directory. It prints where they are, and each change of them takes effect
-on the next request.";
+In a checkout of claimgate the demo serves the rego/ and data/ of the checkout,
+elsewhere copies in a temporary directory. It prints where they are: change
+them, and the next request sees it.";
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -90,15 +90,25 @@ pub(super) fn run(args: &DemoArgs) -> ExitCode {
         Ok(settings) => settings,
         Err(problems) => {
             output::complain_of(&problems, "nothing was started");
+            let _ = fs::remove_dir_all(&stage.directory);
             return Exit::Usage.into();
         }
     };
     settings.serve.published_jwks = key.public_jwks().ok();
-    run::serve(settings, run::reconfigure(origin), |ready| match story::tell(&stage, &key, ready) {
-        // Whoever closed the pipe does not want to read it.
-        Ok(text) => drop(output::answer(&text)),
-        Err(error) => output::complain(&format!("the demo's tokens cannot be made: {error}")),
-    })
+    let mut has_served = false;
+    let code = run::serve(settings, run::reconfigure(origin), |ready| {
+        has_served = true;
+        match story::tell(&stage, &key, ready) {
+            // Whoever closed the pipe does not want to read it.
+            Ok(text) => drop(output::answer(&text)),
+            Err(error) => output::complain(&format!("the demo's tokens cannot be made: {error}")),
+        }
+    });
+    if !has_served {
+        // Nobody was told of it. What was served stays: somebody may have edited it.
+        let _ = fs::remove_dir_all(&stage.directory);
+    }
+    code
 }
 
 fn prepare() -> Result<(Stage, SigningKey), Failure> {
@@ -151,7 +161,9 @@ issuers:
     claims:
       keep: [org_id, role]
 policy:
-  bundles: [{rego}]
+  bundles:
+    - name: demo
+      path: {rego}
   data: [{data}]
   entrypoint: authz/decision
 subject:

@@ -21,12 +21,14 @@ const LONGEST_ANSWER: u64 = 16 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
-  claimgate healthcheck                                               # is http://127.0.0.1:8282/ready fine?
+  claimgate healthcheck
   claimgate healthcheck --admin-url http://127.0.0.1:9000
-  claimgate healthcheck --admin-url http://127.0.0.1:8282/health      # alive, even while it drains
   claimgate healthcheck --admin-url unix:/run/claimgate-admin.sock
 
-Exit codes: 0 ready, 1 not ready or no answer within two seconds, 2 wrong usage";
+  # is it alive, even while it drains?
+  claimgate healthcheck --admin-url http://127.0.0.1:8282/health
+
+Exit codes: 0 ready, 1 not ready or no answer in two seconds, 2 wrong usage";
 
 /// Arguments of `healthcheck`.
 #[derive(Debug, Args)]

@@ -28,11 +28,13 @@ const RUNTIME_PATIENCE: Duration = Duration::from_millis(200);
 const EXAMPLES: &str = "\
 Examples:
   claimgate run -c claimgate.yaml
-  claimgate run -c claimgate.yaml --listen 0.0.0.0:8181 --set limits.body_bytes=2MiB
-  claimgate run -b ./rego -d ./data --set opa.identity=passthrough      as a plain OPA server, without tokens
+  claimgate run -c claimgate.yaml --listen 0.0.0.0:8181 --set log.format=json
 
-Signals: SIGTERM and SIGINT drain and end, a second one ends at once; SIGHUP forces a reload and opens the decision
-log's file anew. `examples/claimgate.yaml` in the repository shows every key with its default.";
+  # as a plain OPA server, without tokens
+  claimgate run -b ./rego -d ./data --set opa.identity=passthrough
+
+SIGTERM and SIGINT drain and end; a second one ends at once. SIGHUP forces a
+reload and opens the decision log's file anew.";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]

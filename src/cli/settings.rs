@@ -19,7 +19,7 @@ pub(super) struct SettingsArgs {
     /// Policy and data files to load besides those of the file; `a.b:PATH` mounts data at `data.a.b`; may be repeated
     #[arg(short, long, value_name = "PATH")]
     data: Vec<String>,
-    /// Override any key of the configuration, such as `limits.body_bytes=2MiB`; may be repeated
+    /// Override any key of the configuration: `limits.body_bytes=2MiB`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

@@ -73,7 +73,8 @@ impl<'r> Section<'r> {
             Value::Map(entries) => entries.into_iter().for_each(|entry| section.admit(entry)),
             _ => {
                 let example = if section.path.is_empty() { "listen: 127.0.0.1:8181" } else { "key: value" };
-                let found = node.describe();
+                // The text is not shown: a key set in a place for a mapping may hold a secret.
+                let found = if let Value::Text { .. } = node.value { "a string".to_owned() } else { node.describe() };
                 report.add(
                     Code::WrongType,
                     &node.place,

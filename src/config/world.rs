@@ -44,16 +44,14 @@ fn read_bundles(section: &mut Section<'_>) -> Vec<BundleSpec> {
     let mut bundles: Vec<BundleSpec> = Vec::new();
     for item in section.mixed("bundles", "a list of paths, or of mappings with `name` and `path`") {
         let bundle = match item {
-            Ok(path) => Some(BundleSpec::from_path(section.existing(&path))),
+            // Named as it is written: clients see names, and not where the configuration's directory is.
+            Ok(path) => Some(BundleSpec { path: section.existing(&path), name: path.text }),
             Err(mut bundle) => {
                 let (name, path) = (bundle.text("name"), bundle.text("path"));
                 let spec = match path {
                     Some(path) => {
-                        let path = bundle.existing(&path);
-                        Some(match name {
-                            Some(name) => BundleSpec { name: name.text, path },
-                            None => BundleSpec::from_path(path),
-                        })
+                        let name = name.map_or_else(|| path.text.clone(), |name| name.text);
+                        Some(BundleSpec { name, path: bundle.existing(&path) })
                     }
                     None => {
                         if !bundle.concerns("path") {

@@ -21,6 +21,12 @@ use super::{
 const MOST: usize = 100;
 /// What a thread with 8 MiB of stack can evaluate, in nested nodes along the deepest chain of rules, with a reserve.
 pub(super) const MAX_DEPTH: usize = 1_200;
+/// Deepest value that rules may build: dropping or comparing it costs stack for every level.
+const MAX_HEIGHT: usize = 1_000;
+/// Multiplications in a row of which each can double the digits of the one before: 2¹² × 1,000 digits are milliseconds.
+const MAX_PRODUCTS: usize = 12;
+/// Most statements of one body: the engine's scheduler needs the square of it.
+const MAX_STATEMENTS: usize = 2_000;
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
 
@@ -31,6 +37,8 @@ pub(super) struct Facts {
     pub names: Names,
     pub packages: Vec<Vec<String>>,
     pub claim_reads: Vec<ClaimRead>,
+    /// Numbers may grow faster than the engine looks at the clock.
+    pub may_block: bool,
 }
 
 /// Parses and checks everything.
@@ -58,6 +66,10 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
     for rule in &rules {
         // A function that a broken file defines is not unknown.
         calls(rule, &names, complete, &mut errors);
+        if rule.statements > MAX_STATEMENTS {
+            let message = format!("a body has more than {MAX_STATEMENTS} statements; split it");
+            errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
+        }
     }
     let graph = Graph::new(&rules);
     let cycles = graph.cycles(MOST);
@@ -72,8 +84,10 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
     if !errors.is_empty() {
         return Err(errors);
     }
+    let products = graph.heights(&rules, |rule| rule.products);
+    let may_block = products.iter().any(|product| *product > MAX_PRODUCTS);
     let claim_reads = rules.iter().flat_map(|rule| &rule.references).filter_map(claim_read).collect();
-    Ok(Facts { rules, names, packages: packages.into_iter().map(|(path, _)| path).collect(), claim_reads })
+    Ok(Facts { rules, names, packages: packages.into_iter().map(|(path, _)| path).collect(), claim_reads, may_block })
 }
 
 /// Parses and checks an ad-hoc query.
@@ -219,7 +233,8 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
         }
         match arity {
             None if complete || builtins::arity(&name).is_some() => {
-                errors.push(LoadError::new("rego_type_error", undefined_function(&name), location()));
+                let hint = errors.len() < MOST;
+                errors.push(LoadError::new("rego_type_error", undefined_function(&name, hint), location()));
             }
             None => {}
             // One argument more is the place for the result.
@@ -234,8 +249,8 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
     }
 }
 
-fn undefined_function(name: &str) -> String {
-    let near = builtins::names().map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+fn undefined_function(name: &str, hint: bool) -> String {
+    let near = builtins::names().filter(|_| hint).map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     match near {
         Some((distance, known)) if distance <= 2 && name.len() > 3 => {
             format!("undefined function {name}; did you mean {known}?")
@@ -246,17 +261,21 @@ fn undefined_function(name: &str) -> String {
 
 /// A chain of rules that each evaluate the next one nests the interpreter as deep as the chain is long.
 fn depth(graph: &Graph, rules: &[RuleFacts], errors: &mut Vec<LoadError>) {
+    let mut refuse = |costs: &[usize], most: usize, what: &str| {
+        if let Some((name, cost, fact)) = graph.worst(costs)
+            && cost > most
+        {
+            let location = rules.get(fact).map(|rule| rule.location.clone());
+            let message = format!(
+                "evaluating {name} would {what} {cost} levels deep, more than {most}; shorten its chain of rules"
+            );
+            errors.push(LoadError::new("rego_limit_error", message, location));
+        }
+    };
     let own = |fact: usize| rules.get(fact).map_or(0, |rule| rule.depth + rule.loops * LOOP_DEPTH);
     let costs = graph.fold(own, |own, below| own + below);
-    if let Some((name, cost, fact)) = graph.worst(&costs)
-        && cost > MAX_DEPTH
-    {
-        let location = rules.get(fact).map(|rule| rule.location.clone());
-        let message = format!(
-            "evaluating {name} would nest {cost} levels deep, more than {MAX_DEPTH}; shorten its chain of rules"
-        );
-        errors.push(LoadError::new("rego_limit_error", message, location));
-    }
+    refuse(&costs, MAX_DEPTH, "nest");
+    refuse(&graph.heights(rules, |rule| rule.nest), MAX_HEIGHT, "build a value");
 }
 
 /// `input.token.claims…`, or what contains it.

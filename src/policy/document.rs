@@ -119,7 +119,7 @@ fn scan_json(text: &str) -> Result<(), DocumentError> {
 }
 
 /// The index of the closing quote (or the end of text) and whether an escape was seen.
-fn string_end(bytes: &[u8], start: usize) -> (usize, bool) {
+pub(super) fn string_end(bytes: &[u8], start: usize) -> (usize, bool) {
     let mut at = start;
     let mut escaped = false;
     while let Some(&byte) = bytes.get(at) {
@@ -143,7 +143,7 @@ fn is_number_token(text: &str, quote: usize, end: usize, escaped: bool) -> bool 
     serde_json::from_str::<String>(literal).is_ok_and(|name| name == NUMBER_TOKEN)
 }
 
-fn number_len(bytes: &[u8]) -> usize {
+pub(super) fn number_len(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')).count()
 }
 
@@ -158,7 +158,7 @@ pub(super) fn check_number(literal: &str) -> Result<(), String> {
     }
 }
 
-fn place(text: &str, offset: usize, message: String) -> DocumentError {
+pub(super) fn place(text: &str, offset: usize, message: String) -> DocumentError {
     let before = text.get(..offset).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     let row = before.bytes().filter(|b| *b == b'\n').count() + 1;

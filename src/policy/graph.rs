@@ -197,13 +197,33 @@ impl Graph {
         costs
     }
 
-    /// The largest cost of what a reference to `data.<path>` reaches.
-    pub(super) fn at(&self, path: &[String], costs: &[usize]) -> usize {
-        let path = path.iter().cloned().map(Some).collect();
-        let location = super::Location { file: String::new(), row: 0, col: 0 };
-        let mut targets = HashSet::new();
-        self.targets(&Reference { root: Root::Data, path, location }, &mut targets);
-        targets.into_iter().filter_map(|t| costs.get(t)).max().copied().unwrap_or_default()
+    /// What can pile up in a value, by vertex: what the rule adds itself, what each function that it calls adds (once per
+    /// call, because calls can be nested) and the most of what it refers to.
+    pub(super) fn heights(&self, facts: &[RuleFacts], own: impl Fn(&RuleFacts) -> usize) -> Vec<usize> {
+        let mut heights = vec![0_usize; self.edges.len()];
+        for &vertex in self.order.iter().flatten() {
+            let group = self.rules.get(vertex).map(|group| group.facts.as_slice()).unwrap_or_default();
+            let mut called = HashSet::new();
+            let mut most = 0;
+            for fact in group.iter().filter_map(|fact| facts.get(*fact)) {
+                let mut sum = own(fact);
+                for call in &fact.calls {
+                    if let Callee::Function(path) = &call.callee
+                        && let Some(function) = self.exact(path)
+                    {
+                        called.insert(function);
+                        sum = sum.saturating_add(heights.get(function).copied().unwrap_or_default());
+                    }
+                }
+                most = most.max(sum);
+            }
+            let below = self.edges.get(vertex).into_iter().flatten().filter(|next| !called.contains(next));
+            let below = below.filter_map(|next| heights.get(*next)).max().copied().unwrap_or_default();
+            if let Some(height) = heights.get_mut(vertex) {
+                *height = most.saturating_add(below);
+            }
+        }
+        heights
     }
 
     /// The rule with the largest cost, as `data.p.x`, with the index of its first fact.

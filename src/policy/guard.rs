@@ -1,47 +1,562 @@
-//! Bounded versions of the engine's builtins that could run, or allocate, without end: the engine's deadline does not
-//! interrupt a builtin, so what its arguments ask for is measured first. Within the bounds the engine's own code runs.
+//! Bounded versions of the engine's builtins that could run, allocate or nest without end: the engine's deadline does
+//! not interrupt a builtin, so what its arguments ask for is measured first. Within the bounds the engine's own code
+//! runs; what is refused ends the evaluation, whatever its mode, because undefined could turn a deny into an allow.
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use super::builtins::Builtin;
+use regorus::{
+    LimitError, Source, Value,
+    unstable::{BUILTINS, Expr, Parser, Ref, Span},
+    value::Object,
+};
+
+use super::{
+    builtins::{Builtin, BuiltinError, TYPE_MARK},
+    document,
+};
 
 /// Starts the message of an error that ends the evaluation for what it would cost.
 pub(super) const LIMIT_MARK: &str = "\u{1}limit\u{1}";
 
+/// Most that one call may read or write, in bytes of text plus [`NODE`] for every value, shared parts counted each time.
+const MAX_BYTES: usize = 8 << 20;
+/// What a value that is no string counts.
+const NODE: usize = 8;
+/// Most comparisons of a naive text search: the product of both lengths.
+const MAX_PRODUCT: usize = 1 << 26;
+/// Most elements that a range makes.
+const MAX_RANGE: u64 = 1_000_000;
+/// Most bits that shifting or multiplying makes.
+const MAX_BITS: f64 = 65_536.0;
+/// Longest pattern, and longest text for one.
+const MAX_PATTERN: usize = 16 << 10;
+const MAX_HAYSTACK: usize = 1 << 20;
+/// Deepest value that a patch makes.
+const MAX_PATCH_DEPTH: usize = 512;
+/// Longest path, and most steps, of `graph.reachable_paths`.
+const MAX_PATH: usize = 1_000;
+const MAX_STEPS: usize = 1_000_000;
+
+type Outcome = Result<Value, BuiltinError>;
+
 thread_local! {
-    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+}
+
+/// The evaluation on this thread.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    end: Instant,
+    strict: bool,
 }
 
 /// Notes when the evaluation on this thread has to end, until dropped.
 #[derive(Debug)]
 pub(super) struct Deadline {
-    before: Option<Instant>,
-}
-
-/// The guarded builtins.
-pub(super) fn all() -> &'static [Builtin] {
-    &[]
-}
-
-/// What is left of the current evaluation's time; zero when it is over, a second outside of an evaluation.
-pub(super) fn time_left() -> Duration {
-    END.with(Cell::get).map_or(Duration::from_secs(1), |end| end.saturating_duration_since(Instant::now()))
+    before: Option<Current>,
 }
 
 // === impl Deadline ===
 
 impl Deadline {
-    pub(super) fn start(limit: Duration) -> Self {
-        let end = Instant::now().checked_add(limit);
-        Self { before: END.with(|current| current.replace(end)) }
+    pub(super) fn start(limit: Duration, strict: bool) -> Self {
+        let now = Instant::now();
+        let end = now.checked_add(limit).unwrap_or(now);
+        Self { before: CURRENT.with(|current| current.replace(Some(Current { end, strict }))) }
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        END.with(|current| current.set(self.before));
+        CURRENT.with(|current| current.set(self.before));
     }
+}
+
+/// What is left of the current evaluation's time; zero when it is over, a second outside of an evaluation.
+pub(super) fn time_left() -> Duration {
+    CURRENT
+        .with(Cell::get)
+        .map_or(Duration::from_secs(1), |current| current.end.saturating_duration_since(Instant::now()))
+}
+
+/// The guarded builtins.
+pub(super) fn all() -> &'static [Builtin] {
+    const fn guarded(name: &'static str, arity: u8, call: fn(&[Value]) -> Outcome) -> Builtin {
+        Builtin { name, arity, call }
+    }
+    const GUARDED: &[Builtin] = &[
+        guarded("array.concat", 2, |a| sized("array.concat", a)),
+        guarded("array.reverse", 1, |a| sized("array.reverse", a)),
+        guarded("base64.decode", 1, |a| sized("base64.decode", a)),
+        guarded("base64.encode", 1, |a| sized("base64.encode", a)),
+        guarded("base64url.decode", 1, |a| sized("base64url.decode", a)),
+        guarded("base64url.encode", 1, |a| sized("base64url.encode", a)),
+        guarded("base64url.encode_no_pad", 1, |a| sized("base64url.encode_no_pad", a)),
+        guarded("bits.lsh", 2, shift),
+        guarded("bits.rsh", 2, shift_right),
+        guarded("concat", 2, concat),
+        guarded("format_int", 2, |a| sized("format_int", a)),
+        guarded("glob.match", 3, |a| pattern("glob.match", a, 0, 2)),
+        guarded("glob.quote_meta", 1, |a| pattern("glob.quote_meta", a, 0, 0)),
+        guarded("graph.reachable", 2, |a| sized("graph.reachable", a)),
+        guarded("graph.reachable_paths", 2, reachable_paths),
+        guarded("hex.decode", 1, |a| sized("hex.decode", a)),
+        guarded("hex.encode", 1, |a| sized("hex.encode", a)),
+        guarded("indexof", 2, |a| product("indexof", a)),
+        guarded("indexof_n", 2, |a| product("indexof_n", a)),
+        guarded("intersection", 1, |a| sized("intersection", a)),
+        guarded("json.filter", 2, |a| sized("json.filter", a)),
+        guarded("json.is_valid", 1, |a| valid(a, |text| document::parse_json(text).is_ok())),
+        guarded("json.marshal", 1, |a| sized("json.marshal", a)),
+        guarded("json.marshal_with_options", 2, |a| sized("json.marshal_with_options", a)),
+        guarded("json.match_schema", 2, |a| sized("json.match_schema", a)),
+        guarded("json.patch", 2, patch),
+        guarded("json.remove", 2, |a| sized("json.remove", a)),
+        guarded("json.unmarshal", 1, |a| parse("json.unmarshal", a, document::parse_json)),
+        guarded("json.verify_schema", 1, |a| sized("json.verify_schema", a)),
+        guarded("lower", 1, |a| sized("lower", a)),
+        guarded("max", 1, |a| sized("max", a)),
+        guarded("min", 1, |a| sized("min", a)),
+        guarded("net.cidr_expand", 1, cidr_expand),
+        guarded("numbers.range", 2, range),
+        guarded("numbers.range_step", 3, range_step),
+        guarded("object.filter", 2, |a| sized("object.filter", a)),
+        guarded("object.remove", 2, |a| sized("object.remove", a)),
+        guarded("object.subset", 2, |a| sized("object.subset", a)),
+        guarded("object.union", 2, |a| sized("object.union", a)),
+        guarded("object.union_n", 1, |a| sized("object.union_n", a)),
+        guarded("product", 1, multiply),
+        guarded("regex.find_all_string_submatch_n", 3, |a| pattern("regex.find_all_string_submatch_n", a, 0, 1)),
+        guarded("regex.find_n", 3, |a| pattern("regex.find_n", a, 0, 1)),
+        guarded("regex.is_valid", 1, |a| pattern("regex.is_valid", a, 0, 0)),
+        guarded("regex.match", 2, |a| pattern("regex.match", a, 0, 1)),
+        guarded("regex.replace", 3, regex_replace),
+        guarded("regex.split", 2, |a| pattern("regex.split", a, 0, 1)),
+        guarded("regex.template_match", 4, |a| pattern("regex.template_match", a, 0, 1)),
+        guarded("replace", 3, replace),
+        guarded("sort", 1, |a| sized("sort", a)),
+        guarded("split", 2, |a| sized("split", a)),
+        guarded("sprintf", 2, sprintf),
+        guarded("strings.any_prefix_match", 2, |a| sized("strings.any_prefix_match", a)),
+        guarded("strings.any_suffix_match", 2, |a| sized("strings.any_suffix_match", a)),
+        guarded("strings.count", 2, count),
+        guarded("strings.replace_n", 2, replace_n),
+        guarded("strings.reverse", 1, |a| sized("strings.reverse", a)),
+        guarded("sum", 1, |a| sized("sum", a)),
+        guarded("to_number", 1, |a| number("to_number", a)),
+        guarded("trim", 2, |a| product("trim", a)),
+        guarded("trim_left", 2, |a| product("trim_left", a)),
+        guarded("trim_right", 2, |a| product("trim_right", a)),
+        guarded("union", 1, |a| sized("union", a)),
+        guarded("units.parse", 1, |a| number("units.parse", a)),
+        guarded("units.parse_bytes", 1, |a| number("units.parse_bytes", a)),
+        guarded("upper", 1, |a| sized("upper", a)),
+        guarded("urlquery.decode", 1, |a| sized("urlquery.decode", a)),
+        guarded("urlquery.decode_object", 1, |a| sized("urlquery.decode_object", a)),
+        guarded("urlquery.encode", 1, |a| sized("urlquery.encode", a)),
+        guarded("urlquery.encode_object", 1, |a| sized("urlquery.encode_object", a)),
+        guarded("walk", 1, walk),
+        guarded("yaml.is_valid", 1, |a| valid(a, |text| document::parse_yaml(text).is_ok())),
+        guarded("yaml.marshal", 1, |a| sized("yaml.marshal", a)),
+        guarded("yaml.unmarshal", 1, |a| parse("yaml.unmarshal", a, document::parse_yaml)),
+    ];
+    GUARDED
+}
+
+// === measures ===
+
+fn limit(name: &str, what: impl std::fmt::Display) -> BuiltinError {
+    BuiltinError::Limit(format!("{name}: {what}"))
+}
+
+fn too_much(name: &str) -> BuiltinError {
+    limit(name, format_args!("would read or make more than {MAX_BYTES} bytes"))
+}
+
+/// What a value counts, at most `most`.
+fn weight(value: &Value, most: usize) -> usize {
+    let mut left = most;
+    let _ = weigh(value, &mut left);
+    most - left
+}
+
+fn weigh(value: &Value, left: &mut usize) -> bool {
+    let own = match value {
+        Value::String(text) => text.len() + NODE,
+        Value::Number(number) if number.as_f64().is_none_or(|n| n.abs() > 1e18) => NODE + bits(value) as usize / 3,
+        _ => NODE,
+    };
+    *left = left.saturating_sub(own);
+    *left > 0
+        && match value {
+            Value::Array(items) => items.iter().all(|item| weigh(item, left)),
+            Value::Set(items) => items.iter().all(|item| weigh(item, left)),
+            Value::Object(members) => members.iter().all(|(key, member)| weigh(key, left) && weigh(member, left)),
+            _ => true,
+        }
+}
+
+/// How many bits a number has, about.
+fn bits(value: &Value) -> f64 {
+    let Value::Number(number) = value else { return 0.0 };
+    match number.as_f64() {
+        Some(n) if n.is_finite() => n.abs().log2().max(1.0),
+        _ => number.to_big().map_or(MAX_BITS, |big| big.bits() as f64),
+    }
+}
+
+fn text(args: &[Value], index: usize) -> &str {
+    match args.get(index) {
+        Some(Value::String(text)) => text,
+        _ => "",
+    }
+}
+
+// === guards ===
+
+/// Work and result are linear in the size of the arguments.
+fn sized(name: &'static str, args: &[Value]) -> Outcome {
+    let mut left = MAX_BYTES;
+    if !args.iter().all(|value| weigh(value, &mut left)) {
+        return Err(too_much(name));
+    }
+    engine(name, args)
+}
+
+/// Work is the product of the lengths of two texts.
+fn product(name: &'static str, args: &[Value]) -> Outcome {
+    if text(args, 0).len().saturating_mul(text(args, 1).len()) > MAX_PRODUCT {
+        return Err(limit(name, "both texts are too long"));
+    }
+    sized(name, args)
+}
+
+fn concat(args: &[Value]) -> Outcome {
+    let mut left = MAX_BYTES;
+    let delimiter = text(args, 0).len() + NODE;
+    let parts = args.get(1);
+    let count = match parts {
+        Some(Value::Array(items)) => items.len(),
+        Some(Value::Set(items)) => items.len(),
+        _ => 0,
+    };
+    if delimiter.saturating_mul(count) > MAX_BYTES || !parts.is_none_or(|parts| weigh(parts, &mut left)) {
+        return Err(too_much("concat"));
+    }
+    engine("concat", args)
+}
+
+fn pattern(name: &'static str, args: &[Value], pattern: usize, haystack: usize) -> Outcome {
+    let (pattern, haystack) = (text(args, pattern), text(args, haystack));
+    if pattern.len() > MAX_PATTERN {
+        return Err(limit(name, format_args!("pattern is longer than {MAX_PATTERN} bytes")));
+    }
+    if haystack.len() > MAX_HAYSTACK {
+        return Err(limit(name, format_args!("text is longer than {MAX_HAYSTACK} bytes")));
+    }
+    engine(name, args)
+}
+
+fn regex_replace(args: &[Value]) -> Outcome {
+    let grown = (text(args, 0).len() + 1).saturating_mul(text(args, 2).len().saturating_mul(2) + 1);
+    if grown > MAX_BYTES {
+        return Err(too_much("regex.replace"));
+    }
+    pattern("regex.replace", args, 1, 0)
+}
+
+/// What replacing makes of a text, at most.
+fn replaced(length: usize, old: &str, new: &str) -> usize {
+    if old.is_empty() {
+        length.saturating_add((length + 1).saturating_mul(new.len()))
+    } else {
+        length.saturating_add((length / old.len()).saturating_mul(new.len()))
+    }
+}
+
+fn replace(args: &[Value]) -> Outcome {
+    if replaced(text(args, 0).len(), text(args, 1), text(args, 2)) > MAX_BYTES {
+        return Err(too_much("replace"));
+    }
+    engine("replace", args)
+}
+
+fn replace_n(args: &[Value]) -> Outcome {
+    let mut length = text(args, 1).len();
+    if let Some(Value::Object(pairs)) = args.first() {
+        for (old, new) in pairs.iter() {
+            let (Value::String(old), Value::String(new)) = (old, new) else { continue };
+            length = replaced(length, old, new);
+        }
+        if length.saturating_mul(pairs.len()) > MAX_BYTES {
+            return Err(too_much("strings.replace_n"));
+        }
+    }
+    engine("strings.replace_n", args)
+}
+
+/// OPA counts occurrences that do not overlap, and an empty needle between all characters; the engine does neither (and
+/// panics on the latter).
+fn count(args: &[Value]) -> Outcome {
+    match args {
+        [Value::String(text), Value::String(needle)] => {
+            let found = if needle.is_empty() { text.chars().count() + 1 } else { text.matches(&**needle).count() };
+            Ok(Value::from(found))
+        }
+        _ => engine("strings.count", args),
+    }
+}
+
+/// A width or precision is a number of bytes that are made from nothing.
+fn sprintf(args: &[Value]) -> Outcome {
+    let mut width = 0_usize;
+    let mut digits = 0_usize;
+    for byte in text(args, 0).bytes() {
+        match byte {
+            b'0'..=b'9' => digits = digits.saturating_mul(10).saturating_add(usize::from(byte - b'0')),
+            _ => {
+                width = width.saturating_add(digits);
+                digits = 0;
+            }
+        }
+    }
+    if width.saturating_add(digits) > MAX_BYTES {
+        return Err(too_much("sprintf"));
+    }
+    sized("sprintf", args)
+}
+
+/// One pair of path and value per node, the path as long as the node is deep.
+fn walk(args: &[Value]) -> Outcome {
+    fn nodes(value: &Value, depth: usize, left: &mut usize) -> bool {
+        *left = left.saturating_sub(NODE * (depth + 1));
+        *left > 0
+            && match value {
+                Value::Array(items) => items.iter().all(|item| nodes(item, depth + 1, left)),
+                Value::Set(items) => items.iter().all(|item| nodes(item, depth + 1, left)),
+                Value::Object(members) => members.iter().all(|(_, member)| nodes(member, depth + 1, left)),
+                _ => true,
+            }
+    }
+    let mut left = MAX_BYTES;
+    if !args.iter().all(|value| nodes(value, 0, &mut left)) {
+        return Err(too_much("walk"));
+    }
+    engine("walk", args)
+}
+
+fn shift(args: &[Value]) -> Outcome {
+    let by = args.get(1).and_then(|by| by.as_f64().ok()).unwrap_or_default();
+    if by + args.first().map_or(0.0, bits) > MAX_BITS {
+        return Err(limit("bits.lsh", format_args!("result has more than {MAX_BITS} bits")));
+    }
+    engine("bits.lsh", args)
+}
+
+/// Shifting right makes nothing large, but the engine refuses counts over 32 bits with an error of its own.
+fn shift_right(args: &[Value]) -> Outcome {
+    engine("bits.rsh", args)
+}
+
+fn multiply(args: &[Value]) -> Outcome {
+    let all: f64 = match args.first() {
+        Some(Value::Array(items)) => items.iter().map(bits).sum(),
+        Some(Value::Set(items)) => items.iter().map(bits).sum(),
+        _ => 0.0,
+    };
+    if all > MAX_BITS {
+        return Err(limit("product", format_args!("result has more than {MAX_BITS} bits")));
+    }
+    engine("product", args)
+}
+
+fn range(args: &[Value]) -> Outcome {
+    elements("numbers.range", args, 1.0)
+}
+
+fn range_step(args: &[Value]) -> Outcome {
+    let step = args.get(2).and_then(|step| step.as_f64().ok()).unwrap_or_default();
+    if step <= 0.0 {
+        return Err(BuiltinError::Failed("numbers.range_step: step must be a positive number above zero".to_owned()));
+    }
+    elements("numbers.range_step", args, step)
+}
+
+fn elements(name: &'static str, args: &[Value], step: f64) -> Outcome {
+    let at = |index| args.get(index).and_then(|value: &Value| value.as_f64().ok()).unwrap_or(f64::INFINITY);
+    let both_numbers = args.iter().all(|value| matches!(value, Value::Number(_)));
+    let count = ((at(1) - at(0)) / step).abs();
+    if both_numbers && !(count < MAX_RANGE as f64) {
+        return Err(limit(name, format_args!("would make more than {MAX_RANGE} elements")));
+    }
+    engine(name, args)
+}
+
+fn cidr_expand(args: &[Value]) -> Outcome {
+    let cidr = text(args, 0);
+    let width = if cidr.contains(':') { 128 } else { 32 };
+    let prefix: Option<u32> = cidr.rsplit_once('/').and_then(|(_, prefix)| prefix.parse().ok());
+    if prefix.is_some_and(|prefix| prefix < width - 16) {
+        return Err(limit("net.cidr_expand", "would make more than 65536 addresses"));
+    }
+    engine("net.cidr_expand", args)
+}
+
+/// The engine computes a number of as many digits as its exponent says.
+fn number(name: &'static str, args: &[Value]) -> Outcome {
+    let trimmed = text(args, 0).trim_matches('"').trim_start_matches(['+', '-']);
+    let length = document::number_len(trimmed.as_bytes());
+    if let Some(literal) = trimmed.get(..length)
+        && document::check_number(literal.trim_end_matches(['e', 'E'])).is_err()
+    {
+        return Err(limit(name, "number has too many digits"));
+    }
+    engine(name, args)
+}
+
+fn parse(name: &'static str, args: &[Value], read: fn(&str) -> Result<Value, document::DocumentError>) -> Outcome {
+    match args {
+        [Value::String(text)] if text.len() > MAX_BYTES => Err(too_much(name)),
+        [Value::String(text)] => read(text).map_err(|error| BuiltinError::Failed(format!("{name}: {error}"))),
+        _ => Err(BuiltinError::Type(format!("{name}: operand 1 must be string"))),
+    }
+}
+
+/// What is no text is not valid; OPA gives no error either.
+fn valid(args: &[Value], read: fn(&str) -> bool) -> Outcome {
+    Ok(Value::Bool(matches!(args, [Value::String(text)] if text.len() <= MAX_BYTES && read(text))))
+}
+
+/// `copy` and `move` of the whole into itself double its depth and size each time.
+fn patch(args: &[Value]) -> Outcome {
+    let depth = |value: &Value| depth(value, MAX_PATCH_DEPTH);
+    let mut deepest = args.first().map_or(0, depth);
+    let mut size = args.first().map_or(0, |value| weight(value, MAX_BYTES));
+    let operations: Vec<&Value> = match args.get(1) {
+        Some(Value::Array(items)) => items.iter().collect(),
+        _ => Vec::new(),
+    };
+    for operation in operations {
+        let member = |name: &str| operation.as_object().ok().and_then(|members| members.get(&Value::from(name)));
+        let steps = match member("path") {
+            Some(Value::String(path)) => path.matches('/').count(),
+            Some(Value::Array(path)) => path.len(),
+            _ => 0,
+        };
+        let copies = matches!(member("op"), Some(Value::String(op)) if matches!(&**op, "copy" | "move"));
+        let value = member("value");
+        let (added, grown) =
+            if copies { (deepest, size) } else { (value.map_or(0, depth), value.map_or(0, |v| weight(v, MAX_BYTES))) };
+        deepest = deepest.max(steps.saturating_add(added));
+        size = size.saturating_add(grown);
+        if deepest >= MAX_PATCH_DEPTH || size >= MAX_BYTES {
+            return Err(limit("json.patch", "result would be too deep or too large"));
+        }
+    }
+    engine("json.patch", args)
+}
+
+/// How deep a value nests, at most `most`.
+fn depth(value: &Value, most: usize) -> usize {
+    if most == 0 {
+        return 0;
+    }
+    let below = |value| depth(value, most - 1);
+    1 + match value {
+        Value::Array(items) => items.iter().map(below).max().unwrap_or_default(),
+        Value::Set(items) => items.iter().map(below).max().unwrap_or_default(),
+        Value::Object(members) => members.iter().map(|(_, member)| below(member)).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+// === graph.reachable_paths ===
+
+/// All paths of a graph: their number can be exponential, so steps are counted and the clock is looked at.
+struct Paths<'g> {
+    graph: &'g Object,
+    path: Vec<Value>,
+    found: BTreeSet<Value>,
+    steps: usize,
+}
+
+fn reachable_paths(args: &[Value]) -> Outcome {
+    let [Value::Object(graph), initial] = args else { return engine("graph.reachable_paths", args) };
+    let mut paths = Paths { graph, path: Vec::new(), found: BTreeSet::new(), steps: 0 };
+    match initial {
+        Value::Array(nodes) => nodes.iter().try_for_each(|node| paths.visit(node))?,
+        Value::Set(nodes) => nodes.iter().try_for_each(|node| paths.visit(node))?,
+        _ => return Err(BuiltinError::Type("graph.reachable_paths: operand 2 must be one of {set, array}".to_owned())),
+    }
+    Ok(Value::from(paths.found))
+}
+
+impl Paths<'_> {
+    fn visit(&mut self, node: &Value) -> Result<(), BuiltinError> {
+        self.steps += 1 + self.path.len();
+        let late = self.steps % 64 == 0 && time_left().is_zero();
+        if late || self.steps > MAX_STEPS || self.path.len() > MAX_PATH {
+            return Err(limit("graph.reachable_paths", "the graph has too many paths, or too long ones"));
+        }
+        let neighbours = match self.graph.get(node) {
+            // A path ends before what is no node of the graph.
+            None => return self.ends(),
+            Some(_) if self.path.contains(node) => return self.ends(),
+            Some(neighbours) => neighbours,
+        };
+        self.path.push(node.clone());
+        let none = match neighbours {
+            Value::Array(nodes) if !nodes.is_empty() => {
+                nodes.iter().try_for_each(|node| self.visit(node))?;
+                false
+            }
+            Value::Set(nodes) if !nodes.is_empty() => {
+                nodes.iter().try_for_each(|node| self.visit(node))?;
+                false
+            }
+            _ => true,
+        };
+        if none {
+            self.ends()?;
+        }
+        self.path.pop();
+        Ok(())
+    }
+
+    fn ends(&mut self) -> Result<(), BuiltinError> {
+        if !self.path.is_empty() {
+            self.found.insert(Value::from(self.path.clone()));
+        }
+        Ok(())
+    }
+}
+
+// === the engine's own ===
+
+/// A place and parameters for the engine's builtins, which name them in their errors only.
+static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
+    let source = Source::from_contents("builtin".to_owned(), "null".to_owned()).ok()?;
+    let expr = Parser::new(&source).ok()?.parse_expr().ok()?;
+    let span = expr.span().clone();
+    Some((span, vec![Ref::new(expr); 8]))
+});
+
+fn engine(name: &'static str, args: &[Value]) -> Outcome {
+    let (Some((call, _)), Some((span, params))) = (BUILTINS.get(name), &*NOWHERE) else {
+        return Err(BuiltinError::Failed(format!("{name} is not available")));
+    };
+    let strict = CURRENT.with(Cell::get).is_some_and(|current| current.strict);
+    let params = params.get(..args.len()).unwrap_or_default();
+    call(span, params, args, strict).map_err(|error| {
+        if error.downcast_ref::<LimitError>().is_some() {
+            return limit(name, error);
+        }
+        let message = super::error::Rendered::parse(&format!("{error:#}")).message;
+        BuiltinError::Failed(message.replace(TYPE_MARK, ""))
+    })
 }

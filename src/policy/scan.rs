@@ -48,6 +48,16 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
     if text.len() > max {
         return Err(LoadError::in_file("rego_parse_error", display, format!("module is larger than {max} bytes")));
     }
+    // The lexer takes it for the end: every rule behind it would be dropped without a word.
+    if let Some(at) = text.find('\0') {
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let place = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+        let (row, col) = (place(before.matches('\n').count()), place(line.chars().count()));
+        let location = Location { file: display.to_owned(), row, col };
+        return Err(LoadError::new("rego_parse_error", "illegal null character".to_owned(), Some(location)));
+    }
+    numbers(display, text)?;
     let Ok(source) = Source::from_contents_with_limits(
         display.to_owned(),
         text.to_owned(),
@@ -68,9 +78,6 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
         };
         if kind == TokenKind::Eof {
             break;
-        }
-        if kind == TokenKind::Number {
-            document::check_number(span.text()).map_err(fail)?;
         }
         let symbol = if matches!(kind, TokenKind::Symbol | TokenKind::Ident) { span.text() } else { "" };
         let operator = is_operator(symbol);
@@ -112,6 +119,35 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Refuses numbers of too many digits, before the engine's lexer computes them. Strings, comments and names are skipped;
+/// where this and the lexer see a string end differently, the lexer stops with an error, so no number slips through.
+fn numbers(display: &str, text: &str) -> Result<(), LoadError> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let rest = bytes.get(at + 1..).unwrap_or_default();
+        let run = |of: fn(&u8) -> bool| rest.iter().take_while(|b| of(b)).count();
+        at += 1 + match byte {
+            b'"' => document::string_end(bytes, at + 1).0 - at,
+            b'`' => run(|b| *b != b'`') + 1,
+            b'#' => run(|b| *b != b'\n'),
+            b'0'..=b'9' => {
+                let length = document::number_len(bytes.get(at..).unwrap_or_default());
+                let literal = text.get(at..at + length).unwrap_or_default();
+                document::check_number(literal).map_err(|message| {
+                    let document::DocumentError { message, row, col } = document::place(text, at, message);
+                    let location = Location { file: display.to_owned(), row, col };
+                    LoadError::new("rego_limit_error", message, Some(location))
+                })?;
+                length - 1
+            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => run(|b| b.is_ascii_alphanumeric() || *b == b'_'),
+            _ => 0,
+        };
+    }
+    Ok(())
+}
+
 fn is_operator(symbol: &str) -> bool {
     matches!(
         symbol,
@@ -141,6 +177,14 @@ mod tests {
         for (text, want) in cases {
             let got = message(&text).unwrap_or_default();
             assert!(got.starts_with("x.rego:") && got.contains(want), "{want}: {got}");
+        }
+    }
+
+    #[test]
+    fn digits_in_strings_comments_and_names_are_no_numbers() {
+        for text in ["p := \"12e45678\"", "p := `1e99999`", "p := 1 # 1e99999", "a1e99999 := 1", "p := \"\\\"1e99999\""]
+        {
+            assert_eq!(message(&format!("package x\n{text}")), None, "{text}");
         }
     }
 

@@ -142,7 +142,7 @@ impl PolicySet {
     /// Must evaluation run off the async workers? (It calls builtins whose cost the deadline cannot interrupt.)
     #[must_use]
     pub fn may_block(&self) -> bool {
-        false
+        self.facts.may_block
     }
 
     /// The wall-clock budget of one evaluation, unless a call overrides it.
@@ -215,7 +215,7 @@ impl PolicySet {
         builtins::register(&mut engine, extra, options.strict_builtin_errors);
         engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: CHECK_INTERVAL });
         engine.set_input(input.unwrap_or(Value::Undefined));
-        let _deadline = Deadline::start(limit);
+        let _deadline = Deadline::start(limit, options.strict_builtin_errors);
         match panics::catch(|| work(&mut engine)) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(EvalError::from_engine(&error)),
@@ -276,6 +276,8 @@ fn prepare(files: &[&RegoFile], data: &Value) -> anyhow::Result<Engine> {
     let mut engine = Engine::new();
     engine.set_policy_length_config(scan::LENGTHS);
     engine.set_strict_builtin_errors(false);
+    // `print` must not write to stderr.
+    engine.set_gather_prints(true);
     for file in files {
         engine.set_rego_v0(file.v0);
         engine.add_policy(file.id.clone(), file.text.clone())?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
+    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span},
 };
 
 use super::Location;
@@ -74,6 +74,13 @@ pub(super) struct RuleFacts {
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
     pub loops: usize,
+    /// How much deeper than its inputs a value can become: the nested constructors around variables, statement by
+    /// statement, without what called functions add.
+    pub nest: usize,
+    /// Multiplications: every one may double the digits of a number.
+    pub products: usize,
+    /// Statements of its longest body.
+    pub statements: usize,
     pub location: Location,
 }
 
@@ -180,6 +187,9 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     calls: Vec::new(),
                     depth: 0,
                     loops: 0,
+                    nest: 0,
+                    statements: 0,
+                    products: 0,
                     location: location(head.span()),
                 },
             };
@@ -200,6 +210,9 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         calls: Vec::new(),
         depth: 0,
         loops: 0,
+        nest: 0,
+        statements: 0,
+        products: 0,
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
@@ -336,22 +349,29 @@ impl Walker<'_> {
             RuleHead::Compr { refr, assign, .. } | RuleHead::Func { refr, assign, .. } => {
                 self.indexes(refr);
                 if let Some(assign) = assign {
+                    self.builds(&assign.value);
                     self.expr(&assign.value);
                 }
             }
             RuleHead::Set { refr, key, .. } => {
                 self.indexes(refr);
                 if let Some(key) = key {
+                    self.builds(key);
                     self.expr(key);
                 }
             }
         }
     }
 
+    fn builds(&mut self, expr: &Expr) {
+        self.facts.nest += nest(expr).unwrap_or_default();
+    }
+
     fn body(&mut self, head: &RuleHead, body: &RuleBody) {
         let most = std::mem::take(&mut self.facts.loops);
         self.query(&body.query, |walker| {
             if let Some(assign) = &body.assign {
+                walker.builds(&assign.value);
                 walker.expr(&assign.value);
             } else {
                 walker.head(head);
@@ -373,6 +393,7 @@ impl Walker<'_> {
 
     /// A query with what is evaluated in its scope.
     fn query(&mut self, query: &Query, inside: impl FnOnce(&mut Self)) {
+        self.facts.statements = self.facts.statements.max(query.stmts.len());
         self.scopes.push(HashMap::new());
         for statement in &query.stmts {
             self.declarations(statement);
@@ -429,6 +450,11 @@ impl Walker<'_> {
     }
 
     fn statement(&mut self, statement: &LiteralStmt) {
+        match &statement.literal {
+            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.builds(expr),
+            Literal::SomeIn { collection: expr, .. } | Literal::Every { domain: expr, .. } => self.builds(expr),
+            Literal::SomeVars { .. } => {}
+        }
         match &statement.literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
@@ -516,7 +542,12 @@ impl Walker<'_> {
             }
             Expr::Call { fcn, params, .. } => self.call(expr, fcn, params),
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
-            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } | Expr::ArithExpr { lhs, rhs, .. } => {
+            Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } => {
+                self.expr(lhs);
+                self.expr(rhs);
+            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => {
+                self.facts.products += usize::from(*op == ArithOp::Mul);
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -661,6 +692,29 @@ fn declare(pattern: &Ref<Expr>, scope: &mut HashMap<String, Local>) {
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| declare(item, scope)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| declare(value, scope)),
         _ => {}
+    }
+}
+
+/// How many constructors stand around the deepest variable of an expression; `None` when it has none.
+fn nest(expr: &Expr) -> Option<usize> {
+    let deepest = |items: &mut dyn Iterator<Item = &Ref<Expr>>| items.filter_map(|item| nest(item)).max();
+    match expr {
+        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. } => {
+            None
+        }
+        Expr::Var { .. } | Expr::RefDot { .. } => Some(0),
+        Expr::RefBrack { refr, index, .. } => deepest(&mut [refr, index].into_iter()).or(Some(0)),
+        Expr::Array { items, .. } | Expr::Set { items, .. } => deepest(&mut items.iter()).map(|n| n + 1),
+        Expr::Object { fields, .. } => deepest(&mut fields.iter().flat_map(|(_, k, v)| [k, v])).map(|n| n + 1),
+        Expr::ArrayCompr { term, .. } | Expr::SetCompr { term, .. } => Some(nest(term).unwrap_or_default() + 1),
+        Expr::ObjectCompr { key, value, .. } => Some(deepest(&mut [key, value].into_iter()).unwrap_or_default() + 1),
+        Expr::Call { params, .. } => deepest(&mut params.iter()),
+        Expr::UnaryExpr { expr, .. } => nest(expr),
+        Expr::BinExpr { lhs, rhs, .. }
+        | Expr::BoolExpr { lhs, rhs, .. }
+        | Expr::ArithExpr { lhs, rhs, .. }
+        | Expr::AssignExpr { lhs, rhs, .. } => deepest(&mut [lhs, rhs].into_iter()),
+        Expr::Membership { value, collection, .. } => deepest(&mut [value, collection].into_iter()),
     }
 }
 

@@ -13,14 +13,15 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use super::{
-    Reconfigure, Settings,
+    Reconfigure, Settings, aside,
     links::Watched,
-    load::{self, Attempt, Loaded, problem, unstable},
+    load::{self, Attempt, Loaded, unstable},
     read::{Limits, Picture, Place, PlaceKind},
+    until,
     watch::Watcher,
 };
 use crate::{snapshot::Problem, token::KeySet};
@@ -151,7 +152,7 @@ impl Files {
     /// than the settings that were loaded; then the first turn must act on it.
     async fn begin(&mut self) {
         let look = self.look.clone();
-        let seen = tokio::task::spawn_blocking(move || look.first_picture()).await;
+        let seen = aside::run(move || look.first_picture()).await;
         self.look.seen = seen.ok().flatten().map(Arc::new);
     }
 
@@ -192,7 +193,7 @@ impl Files {
             let mut look = self.look.clone();
             let watch = &self.look.settings.watch;
             look.is_urgent = at.elapsed() >= watch.max_debounce && self.look.watcher.is_quiet(watch);
-            match tokio::task::spawn_blocking(move || look.run()).await {
+            match aside::run(move || look.run()).await {
                 Ok(Looked::Same) => return Some(Change::default()),
                 Ok(Looked::Moving(_)) if at.elapsed() >= MAX_UNREST => {
                     self.look.seen = None;
@@ -203,11 +204,9 @@ impl Files {
                     self.look.watcher.settled(&self.look.settings.watch).await;
                 }
                 Ok(Looked::Done(outcome)) => return Some(self.accept(*outcome, is_forced)),
-                Err(error) => {
+                Err(problem) => {
                     self.look.seen = None;
-                    let message = format!("loading stopped unexpectedly ({error}); please report this");
-                    let problems = vec![problem("internal_error", &message, None)];
-                    return Some(self.conclude(Change::default(), problems, is_forced));
+                    return Some(self.conclude(Change::default(), vec![problem], is_forced));
                 }
             }
         }
@@ -259,13 +258,6 @@ impl Files {
     fn tell(&mut self, problems: Vec<Problem>) -> Vec<Problem> {
         self.told.clone_from(&problems);
         problems
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -3,13 +3,7 @@
 //! One task per issuer, so that none waits for another. A task never touches a snapshot: it tells the publisher what
 //! changed. All time is tokio's, so tests decide how it passes.
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use reqwest::Url;
 use tokio::{
@@ -20,6 +14,7 @@ use tokio::{
 use super::{
     FetchSettings, KeySource,
     fetch::{self, Answer, FetchError, Get, Network, Transport},
+    unix_now, until,
 };
 use crate::{
     snapshot::KeyHealth,
@@ -370,13 +365,6 @@ async fn land(in_flight: &mut Option<InFlight>) -> Result<Fetched, FetchFailure>
     }
 }
 
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
 // === impl Plan ===
 
 /// Everything that one fetch needs, so that it borrows nothing from the task.
@@ -442,10 +430,6 @@ fn random() -> f64 {
         return 0.5;
     }
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
-}
-
-fn unix_now() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! Runs to the end on the thread that calls it, without waiting. It keeps nothing between calls but what the caller
 //! hands back to it ([`Loaded`], to spare compiling what did not change).
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
 
 use aws_lc_rs::digest::{self, SHA256};
 
@@ -20,6 +24,9 @@ use crate::{
 
 /// How often [`read_still`] reads again when the files change under it. It cannot wait, so this is for a lucky gap only.
 const ATTEMPTS: usize = 5;
+
+/// Issuers named in a message that concerns all of them.
+const MAX_SHOWN_ISSUERS: usize = 5;
 
 /// Everything that settings and files give. Remote keys are not in it.
 #[derive(Debug, Clone)]
@@ -225,16 +232,29 @@ fn unprojected_claims(policies: &PolicySet, profiles: &Profiles) -> Vec<Problem>
     if profiles.is_empty() {
         return Vec::new();
     }
+    let issuers: Vec<String> = profiles.iter().map(|profile| format!("`{}`", profile.issuer())).collect();
+    let more = issuers.len().saturating_sub(MAX_SHOWN_ISSUERS);
+    let mut shown = issuers.into_iter().take(MAX_SHOWN_ISSUERS).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        shown.push_str(&format!(" and {more} more"));
+    }
+    let projected: BTreeSet<&str> = profiles.iter().flat_map(IssuerProfile::projected_names).collect();
     let hidden = policies.claim_reads().iter().filter_map(|read| {
         let claim = read.claim.as_deref()?;
-        let is_projected = profiles.iter().any(|profile| profile.projected_names().contains(claim));
-        (!is_projected).then_some((claim, &read.location))
+        (!projected.contains(claim)).then_some((claim, &read.location))
     });
     hidden
         .map(|(claim, location)| {
+            let nearest = projected.iter().map(|name| (strsim::damerau_levenshtein(name, claim), *name)).min();
+            let hint = match nearest {
+                Some((distance, name)) if distance <= 2 && distance < claim.chars().count() => {
+                    format!("; did you mean `{name}`?")
+                }
+                _ => String::new(),
+            };
             let message = format!(
-                "policy reads `input.token.claims.{claim}`, but no issuer lets policy see `{claim}`; add it to \
-                 `claims.keep` of the issuer whose tokens carry it, or rename a claim to it in `claims.rename`"
+                "policy reads `input.token.claims.{claim}`, but no issuer ({shown}) lets policy see it; add it to \
+                 `claims.keep` of the issuer whose tokens carry it, or rename a claim to it in `claims.rename`{hint}"
             );
             problem("claim_not_projected", &message, Some(location.to_string()))
         })

@@ -16,10 +16,11 @@ use tokio::{
 };
 
 use super::{
-    KeySource, Pinned, Reconfigure, Settings,
+    KeySource, Pinned, Reconfigure, Settings, aside,
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update},
     load::{self, Loaded, problem},
+    unix_now,
 };
 use crate::{
     shutdown,
@@ -75,10 +76,7 @@ pub(super) async fn start(
 ) -> Result<(Handle, JoinHandle<()>), Vec<Problem>> {
     let settings = Arc::new(settings);
     let to_load = Arc::clone(&settings);
-    let first = tokio::task::spawn_blocking(move || load::once(&to_load)).await.unwrap_or_else(|error| {
-        let message = format!("loading stopped unexpectedly ({error}); please report this");
-        Err(vec![problem("internal_error", &message, None)])
-    })?;
+    let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
     let mut state = State { keys: KeyRing::default(), world: first.0.clone() };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
@@ -146,9 +144,17 @@ impl Writer {
         mut updates: mpsc::Receiver<Update>,
         mut requests: mpsc::Receiver<KeyRequest>,
     ) {
+        let mut has_files = true;
         loop {
             tokio::select! {
-                Some(change) = changes.recv() => self.apply(change),
+                change = changes.recv(), if has_files => match change {
+                    Some(change) => self.apply(change),
+                    None => {
+                        has_files = false;
+                        let message = "files are not looked at any more; restart, and please report this";
+                        self.report(vec![problem("internal_error", message, None)]);
+                    }
+                },
                 Some(update) = updates.recv() => self.update(update),
                 Some(request) = requests.recv() => self.issuers.pass_on(request),
                 else => return,
@@ -393,8 +399,4 @@ fn local_health(keys: &KeySet) -> KeyHealth {
         *health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
     }
     health
-}
-
-fn unix_now() -> Option<u64> {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

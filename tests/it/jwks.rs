@@ -45,12 +45,14 @@ enum Reply {
     Late(Duration, String),
 }
 
+/// Path and `If-None-Match` of each request.
+type Log = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// A server on a loopback port.
 struct Server {
     address: SocketAddr,
     reply: Arc<Mutex<Reply>>,
-    /// Path and `If-None-Match` of each request.
-    log: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    log: Log,
     task: JoinHandle<()>,
 }
 
@@ -88,7 +90,7 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, reply: Arc<Mutex<Reply>>, log: Arc<Mutex<Vec<(String, Option<String>)>>>) {
+async fn serve(mut stream: TcpStream, reply: Arc<Mutex<Reply>>, log: Log) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };

@@ -1,4 +1,13 @@
 //! The integration tests: one binary, because linking takes longer than running.
 
+// Panics, prints and indexing are fine in tests; without this the lints see only functions that are tests themselves.
+#![cfg(test)]
+
+mod cli;
 mod config;
+mod demo;
 mod jwks;
+mod opa_cases;
+mod policy_hostile;
+mod reload;
+mod tidy;

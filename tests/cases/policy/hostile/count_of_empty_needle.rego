@@ -1,0 +1,4 @@
+# expect: value 4
+package hostile
+
+p := strings.count("abc", "")

@@ -1,0 +1,4 @@
+# expect: undefined
+package hostile
+
+p := 1 / 0

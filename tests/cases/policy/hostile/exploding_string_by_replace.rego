@@ -1,0 +1,5 @@
+# expect: eval eval_resource_limit
+package hostile
+
+a := sprintf("%1000000d", [1])
+p := replace(a, " ", a)

@@ -1,0 +1,4 @@
+# expect: eval eval_resource_limit
+package hostile
+
+p if glob.match(sprintf("%100000d", [1]), [], "x")

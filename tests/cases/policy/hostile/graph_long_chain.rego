@@ -1,0 +1,5 @@
+# expect: eval eval_resource_limit
+package hostile
+
+graph := {sprintf("%d", [n]): [sprintf("%d", [n + 1])] | some n in numbers.range(1, 3000)}
+p := count(graph.reachable_paths(graph, ["1"]))

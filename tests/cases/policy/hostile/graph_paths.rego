@@ -1,0 +1,6 @@
+# expect: eval eval_resource_limit
+package hostile
+
+nodes := numbers.range(1, 30)
+graph := {sprintf("%d", [n]): [sprintf("%d", [m]) | some m in nodes] | some n in nodes}
+p := count(graph.reachable_paths(graph, ["1"]))

@@ -1,0 +1,4 @@
+# expect: undefined
+package hostile
+
+p := yaml.unmarshal("a: 1e999999999")

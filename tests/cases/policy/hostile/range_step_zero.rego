@@ -1,0 +1,4 @@
+# expect: undefined
+package hostile
+
+p := numbers.range_step(1, 10, 0)

@@ -1,0 +1,5 @@
+# expect: load rego_recursion_error
+package hostile
+
+p[q] := 1
+q := count(p)

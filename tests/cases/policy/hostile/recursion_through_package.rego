@@ -1,0 +1,4 @@
+# expect: load rego_recursion_error
+package hostile
+
+p := count(data.hostile)

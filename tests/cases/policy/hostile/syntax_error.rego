@@ -1,0 +1,4 @@
+# expect: load rego_parse_error
+package hostile
+
+p := {

@@ -1,0 +1,4 @@
+# expect: load rego_type_error
+package hostile
+
+p if not isadmin(input.x)
