@@ -10,4 +10,5 @@ mod jwks;
 mod opa_cases;
 mod policy_hostile;
 mod reload;
+mod stdlib;
 mod tidy;

@@ -83,7 +83,8 @@ pub(super) fn contains(args: &[Value]) -> Outcome {
 
 /// The pairs of indices (or keys) of which the first contains the second.
 pub(super) fn contains_matches(args: &[Value]) -> Outcome {
-    let side = |index: usize| args.get(index).map(|value| named_texts(value, index + 1)).unwrap_or_else(|| Ok(Vec::new()));
+    let side =
+        |index: usize| args.get(index).map(|value| named_texts(value, index + 1)).unwrap_or_else(|| Ok(Vec::new()));
     let (ranges, others) = (side(0)?, side(1)?);
     if ranges.len().saturating_mul(others.len()) > MAX_PAIRS {
         return Err(BuiltinError::Limit(format!("would compare more than {MAX_PAIRS} pairs")));
@@ -249,7 +250,10 @@ mod tests {
             (r#"[["0.0.0.0/1", "128.0.0.0/1"]]"#, r#"["0.0.0.0/0"]"#),
             (r#"[["192.0.2.112"]]"#, r#"["192.0.2.112/24"]"#),
             (r#"[["192.0.2.112", "192.0.2.116/31"]]"#, r#"["192.0.2.0/24"]"#),
-            (r#"[["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]]"#, r#"["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]"#),
+            (
+                r#"[["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]]"#,
+                r#"["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]"#,
+            ),
             (r#"[["::1"]]"#, "IPv6 invalid: needs prefix length"),
             (r#"[[1]]"#, "element must be string"),
         ] {
