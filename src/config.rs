@@ -71,38 +71,51 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// # Errors
 /// Every problem, in the order of its place.
 pub fn load(origin: &Origin, environment: Environment<'_>) -> Result<Settings, Vec<Problem>> {
-    load_with_keys(origin, environment).1
+    match examine(origin, environment) {
+        Findings { settings: Some(settings), problems, .. } if problems.is_empty() => Ok(settings),
+        findings => Err(findings.problems),
+    }
 }
 
-/// The same, with the full names of all keys that the schema asked for (`issuers[].leeway`).
-pub fn load_with_keys(
-    origin: &Origin,
-    environment: Environment<'_>,
-) -> (BTreeSet<String>, Result<Settings, Vec<Problem>>) {
+/// Everything that can be said about a configuration.
+#[derive(Debug)]
+pub struct Findings {
+    /// What could be understood; where there are problems, a default or nothing stands in for what could not. `None`
+    /// when the file could not be read at all.
+    pub settings: Option<Settings>,
+    /// What is wrong, in the order of its place. Settings are for use only when there is nothing.
+    pub problems: Vec<Problem>,
+    /// Full names of all keys that the schema asked for (`issuers[].leeway`).
+    pub keys: BTreeSet<String>,
+}
+
+/// [`load`] for those who want to look on after a problem: `check` goes on to the policies.
+pub fn examine(origin: &Origin, environment: Environment<'_>) -> Findings {
     let shown = origin.file.as_deref().map_or_else(|| "configuration".to_owned(), |file| file.display().to_string());
     let report = Report::new(&shown);
+    let settings = understand(origin, environment, &report);
+    let (keys, problems) = report.finish();
+    Findings { settings, problems, keys }
+}
+
+fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) -> Option<Settings> {
     let text = match origin.file.as_deref().map(read_file).transpose() {
         Ok(text) => text.unwrap_or_default(),
         Err(message) => {
             report.add(Code::Unreadable, &tree::Place::Nowhere, "", message);
-            let (keys, problems) = report.finish();
-            return (keys, Err(problems));
+            return None;
         }
     };
-    let mut root = tree::parse_file(&text, &report);
-    if report.is_clean() {
-        overrides::apply(&mut root, &origin.overrides, &report);
-        root.expand("", environment, &report);
-    } else {
+    let mut root = tree::parse_file(&text, report);
+    if !report.is_clean() {
         // A file that is no YAML has said nothing; complaints about missing keys would only hide the cause.
-        let (keys, problems) = report.finish();
-        return (keys, Err(problems));
+        return None;
     }
+    overrides::apply(&mut root, &origin.overrides, report);
+    root.expand("", environment, report);
     let directory = origin.file.as_deref().and_then(Path::parent).map(Path::to_path_buf).unwrap_or_default();
     let bases = Bases { file: directory, argument: PathBuf::new() };
-    let settings = read(Section::root(root, &report, &bases));
-    let (keys, problems) = report.finish();
-    (keys, if problems.is_empty() { Ok(settings) } else { Err(problems) })
+    Some(read(Section::root(root, report, &bases)))
 }
 
 /// The schema.

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Nothing here decides about a request. A state that does not load never replaces one that did, and policies, local
-//! keys and each issuer's remote keys fail independently of each other.
+//! keys and each issuer's remote keys fail independently of each other. While a new state loads, the old one serves: for
+//! that time memory holds both, and the text of the new one.
 
 mod aside;
 mod fetch;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub policy: policy::Settings,
     /// The rule that the deciding doors ask; must exist.
     pub entrypoint: Option<DataPath>,
+    /// Where that is written (`claimgate.yaml:12:15`), for the message when it does not exist.
+    pub entrypoint_at: Option<String>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
@@ -188,7 +191,7 @@ pub fn load_once(settings: &Settings) -> Result<Loaded, Vec<Problem>> {
 /// is compiled or checked; archives are unpacked.
 ///
 /// # Errors
-/// Every file that could not be read, or that the files did not hold still.
+/// Every file that could not be read, or that the files changed all the time.
 pub fn read_sources(settings: &Settings) -> Result<Vec<policy::Source>, Vec<Problem>> {
     load::sources(settings)
 }

@@ -98,7 +98,7 @@ pub struct Health {
     pub errors: Vec<Problem>,
     /// Sections of the configuration that changed since start and only take effect at the next one.
     pub restart_needed: Vec<String>,
-    /// Unix seconds of the last successful activation.
+    /// Unix seconds of the last time that changed or forced content loaded without a problem.
     pub last_success: Option<u64>,
     /// Unix seconds of the last failed attempt.
     pub last_failure: Option<u64>,

@@ -30,10 +30,13 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
-    let settings = match settings::load(&args.settings.origin(Vec::new())) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            output::complain_of(&problems, "`run` would not start");
+    let found = settings::examine(&args.settings.origin(Vec::new()));
+    let settings = match found.settings {
+        Some(settings) if found.problems.is_empty() => settings,
+        unusable => {
+            let mut lines: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+            lines.extend(unusable.map(|settings| policy_problems(settings.reload)).unwrap_or_default());
+            output::complain_of(&lines, "`run` would not start");
             return Exit::Usage.into();
         }
     };
@@ -45,6 +48,20 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
             Exit::Failed.into()
         }
     }
+}
+
+/// What is wrong with policies and data, where the configuration is wrong too. Issuers are left out, because a half-read
+/// one would be blamed for what it lacks; so are paths that do not exist, which the configuration was blamed for.
+fn policy_problems(mut settings: reload::Settings) -> Vec<String> {
+    settings.profiles.clear();
+    let (bundles, data) = (settings.bundles.len(), settings.data.len());
+    settings.bundles.retain(|bundle| bundle.path.exists());
+    settings.data.retain(|data| data.path.exists());
+    if (bundles, data) != (settings.bundles.len(), settings.data.len()) {
+        // What is missing might define it.
+        settings.entrypoint = None;
+    }
+    reload::load_once(&settings).err().unwrap_or_default().iter().map(run::line).collect()
 }
 
 fn summary(loaded: &Loaded, settings: &reload::Settings) -> String {

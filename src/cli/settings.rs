@@ -5,7 +5,7 @@ use std::{env, path::PathBuf};
 
 use clap::Args;
 
-use crate::config::{self, Origin, Override, Problem, Settings};
+use crate::config::{self, Findings, Origin, Override, Problem, Settings};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone, Default, Args)]
@@ -48,7 +48,16 @@ pub(super) fn flag(flag: &str, key: &'static str, value: &str) -> Override {
 
 /// Reads the configuration with the process's environment.
 pub(super) fn load(origin: &Origin) -> Result<Settings, Vec<Problem>> {
-    config::load(origin, &|name| env::var(name).ok())
+    config::load(origin, &variable)
+}
+
+/// The same, for who looks on after a problem.
+pub(super) fn examine(origin: &Origin) -> Findings {
+    config::examine(origin, &variable)
+}
+
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
 }
 
 /// A shell has expanded its variables already: what arrives in a flag is meant as it stands.

@@ -6,6 +6,7 @@ use super::{
     problem::Code,
     section::{Section, Text},
     tree::{Place, shorten},
+    world::data_path,
 };
 use crate::{
     policy::DataPath,
@@ -225,9 +226,9 @@ fn read_opa(root: &mut Section<'_>) -> (OpaIdentity, DataPath) {
     let mut opa = root.section("opa");
     let choices = [("token", OpaIdentity::Token), ("passthrough", OpaIdentity::Passthrough)];
     let identity = opa.choice("identity", &choices, OpaIdentity::Token);
-    let decision = opa.text("default_decision").map_or_else(|| "system/main".to_owned(), |text| text.text);
+    let decision = opa.text("default_decision").and_then(|text| data_path(&opa, &text, "system/main"));
     opa.finish();
-    (identity, DataPath::from_slash(&decision))
+    (identity, decision.unwrap_or_else(|| DataPath::from_slash("system/main")))
 }
 
 fn read_forward_auth(root: &mut Section<'_>) -> (Vec<ipnet::IpNet>, Vec<String>, Vec<String>) {

@@ -74,13 +74,17 @@ impl Report {
 
     /// Notes a problem.
     pub(super) fn add(&self, code: Code, place: &Place, key: &str, message: impl Into<String>) {
-        let location = match place {
+        let problem = Problem { code, location: self.locate(place), key: key.to_owned(), message: message.into() };
+        self.problems.borrow_mut().push((place.clone(), problem));
+    }
+
+    /// A place, for a person.
+    pub(super) fn locate(&self, place: &Place) -> String {
+        match place {
             Place::File { line, column } => format!("{}:{line}:{column}", self.file),
             Place::Argument(argument) => argument.to_string(),
             Place::Nowhere => self.file.clone(),
-        };
-        let problem = Problem { code, location, key: key.to_owned(), message: message.into() };
-        self.problems.borrow_mut().push((place.clone(), problem));
+        }
     }
 
     /// Notes that the schema has this key; `shape` is its full path with `[]` for indices.

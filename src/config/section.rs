@@ -453,6 +453,11 @@ impl<'r> Section<'r> {
         path
     }
 
+    /// Where a string was written, for a person.
+    pub(super) fn locate(&self, text: &Text) -> String {
+        self.report.locate(&text.place)
+    }
+
     /// Notes a problem at a string.
     pub(super) fn problem_at(&self, text: &Text, message: impl Into<String>) {
         self.report.add(Code::InvalidValue, &text.place, &text.key, message);

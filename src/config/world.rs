@@ -22,7 +22,9 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let bundles = read_bundles(&mut section);
     let data = section.texts("data", &[]);
     let data = data.iter().map(|text| read_data(&section, text)).collect();
-    let entrypoint = section.text("entrypoint").and_then(|text| data_path(&section, &text, "authz/allow"));
+    let entrypoint = section.text("entrypoint");
+    let entrypoint_at = entrypoint.as_ref().map(|text| section.locate(text));
+    let entrypoint = entrypoint.and_then(|text| data_path(&section, &text, "authz/allow"));
     refuse_other_shapes(&mut section);
     let policy = read_policy_limits(&mut section);
     section.finish();
@@ -33,6 +35,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         data,
         policy,
         entrypoint,
+        entrypoint_at,
         anonymous: root.choice("anonymous", &anonymous, Anonymous::Deny),
         subject: read_subject(root),
         watch: read_reload(root),
@@ -83,7 +86,7 @@ fn read_data(section: &Section<'_>, text: &Text) -> DataSpec {
 }
 
 /// `a/b`, the way OPA's REST API writes it. A dotted path is the usual slip.
-fn data_path(section: &Section<'_>, text: &Text, example: &str) -> Option<DataPath> {
+pub(super) fn data_path(section: &Section<'_>, text: &Text, example: &str) -> Option<DataPath> {
     let path = text.text.trim_matches('/');
     if path.is_empty() || path.split('/').any(str::is_empty) {
         section.problem_at(text, format!("`{}` names nothing; write a path such as `{example}`", shorten(&text.text)));

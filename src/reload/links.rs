@@ -39,7 +39,7 @@ impl Watched {
     }
 
     /// The entry `name` of `directory` matters.
-    fn entry(&mut self, directory: &Path, name: &OsStr) {
+    pub(super) fn entry(&mut self, directory: &Path, name: &OsStr) {
         self.name(directory, name);
         self.passed.remove(directory);
     }

@@ -180,7 +180,11 @@ fn build_world(
         }
     };
     let entrypoint = settings.entrypoint.as_ref().map(|path| policies.entrypoint(path)).transpose();
-    let entrypoint = entrypoint.map_err(|e| problems.push(load_problem(&e))).ok().flatten();
+    let missing = |error| {
+        let problem = load_problem(&error);
+        Problem { location: problem.location.or_else(|| settings.entrypoint_at.clone()), ..problem }
+    };
+    let entrypoint = entrypoint.map_err(|error| problems.push(missing(error))).ok().flatten();
     if let Some(profiles) = &profiles {
         problems.extend(unprojected_claims(&policies, profiles));
     }

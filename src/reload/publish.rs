@@ -185,6 +185,8 @@ impl Writer {
         let has_published = self.publish();
         if has_published {
             self.publisher.update_health(|health| health.reloads += 1);
+        } else if change.is_forced && change.report.as_ref().is_some_and(Vec::is_empty) {
+            tracing::info!("looked at everything as asked; nothing has changed");
         }
         if let Some(problems) = change.report {
             self.report(problems);

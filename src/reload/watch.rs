@@ -293,3 +293,93 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that is done under these locks can leave a half-made state behind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{DataChange, Flag, MetadataKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    /// A state that watches `/b` whole and the name `keys.json` in `/k`.
+    fn seen() -> Seen {
+        let mut wanted = Watched::default();
+        wanted.directory(Path::new("/b"));
+        wanted.entry(Path::new("/k"), "keys.json".as_ref());
+        Seen { wanted, ..Seen::default() }
+    }
+
+    const READ: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Read));
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    const RENAMED: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+    const CHMOD: EventKind = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+    const CREATED: EventKind = EventKind::Create(CreateKind::File);
+    const REMOVED: EventKind = EventKind::Remove(RemoveKind::File);
+
+    #[test]
+    fn only_what_could_change_the_content_is_a_sign() {
+        for (kind, path, expected) in [
+            (WRITTEN, "/b/policy.rego", true),
+            (CLOSED, "/b/data.json", true),
+            (WRITTEN, "/b/notes.txt", false),
+            (WRITTEN, "/b/sub/policy.rego", false),
+            (WRITTEN, "/k/keys.json", true),
+            (WRITTEN, "/k/other.json", false),
+            (WRITTEN, "/elsewhere/policy.rego", false),
+            (READ, "/b/policy.rego", false),
+            (CREATED, "/b/sub", true),
+            (RENAMED, "/b/..data", true),
+            (REMOVED, "/b/policy.rego", true),
+            (CHMOD, "/b/policy.rego", true),
+        ] {
+            assert_eq!(seen().note(kind, Path::new(path)), expected, "{kind:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_file_counts_as_being_written_from_its_first_byte_until_it_is_closed_or_gone() {
+        for end in [CLOSED, REMOVED, RENAMED] {
+            let mut seen = seen();
+            let path = Path::new("/b/policy.rego");
+            seen.note(CREATED, path);
+            assert!(seen.writing.is_empty());
+            seen.note(WRITTEN, path);
+            assert_eq!(seen.writing.len(), 1);
+            seen.note(end, path);
+            assert!(seen.writing.is_empty(), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_watched_directory_that_goes_is_watched_anew() {
+        let mut seen = seen();
+        assert!(seen.note(REMOVED, Path::new("/b")));
+        assert_eq!(seen.gone, BTreeSet::from([PathBuf::from("/b")]));
+    }
+
+    #[test]
+    fn lost_events_make_everything_count_as_changed() {
+        let shared = Shared::default();
+        *lock(&shared.seen) = seen();
+        shared.receive(Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)));
+        let seen = lock(&shared.seen);
+        assert!(seen.is_dirty && seen.overflowed);
+        assert_eq!(seen.gone.len(), 2);
+    }
+
+    #[test]
+    fn where_events_cannot_be_had_it_polls_at_least_every_second() {
+        let check = |events: bool, is_partial: bool, poll: Option<u64>, expected: Option<u64>| {
+            let settings = WatchSettings { events, poll_interval: poll.map(Duration::from_secs), ..Default::default() };
+            let watcher = Watcher::new(&settings);
+            lock(&watcher.system).is_partial = is_partial;
+            assert_eq!(watcher.poll_interval(&settings), expected.map(Duration::from_secs));
+        };
+        check(true, false, Some(5), Some(5));
+        check(true, false, None, None);
+        check(true, true, Some(5), Some(1));
+        check(true, true, None, Some(1));
+        check(false, false, Some(5), Some(5));
+        check(false, false, None, None);
+    }
+}

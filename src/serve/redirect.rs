@@ -1,7 +1,7 @@
 //! Redirects to the tidy form of a path, as OPA's server sends them: 307 for `//`, `.` and `..`, and 301 for a trailing
 //! slash where a route is. Clients of OPA depend on them. They are answers, not rewrites: no door ever sees such a path.
 
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri, header::VARY};
 
 use super::answer::Answer;
 
@@ -13,17 +13,31 @@ pub(super) fn to_tidy(method: &Method, uri: &Uri, routed: impl FnOnce(&str) -> b
         return None;
     }
     let readable = matches!(*method, Method::GET | Method::HEAD);
+    let redirect = |status, to: &str| {
+        let answer = Answer::redirect(status, to, readable);
+        // OPA says so wherever it might compress the answer, and a redirect is one.
+        if varies(method, path) { answer.with(VARY, HeaderValue::from_static("Accept-Encoding")) } else { answer }
+    };
     let clean = clean(path);
     if clean != path {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        return Some(Answer::redirect(StatusCode::TEMPORARY_REDIRECT, &format!("{clean}{query}"), readable));
+        return Some(redirect(StatusCode::TEMPORARY_REDIRECT, &format!("{clean}{query}")));
     }
     match path.strip_suffix('/') {
         Some(stripped) if !stripped.is_empty() && routed(path) => Some(match *method {
             Method::HEAD => Answer::method_not_allowed(),
-            _ => Answer::redirect(StatusCode::MOVED_PERMANENTLY, stripped, readable),
+            _ => redirect(StatusCode::MOVED_PERMANENTLY, stripped),
         }),
         _ => None,
+    }
+}
+
+/// Would an answer below this path depend on `Accept-Encoding`?
+fn varies(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET => path.starts_with("/v1/data") || path.starts_with("/v0/data"),
+        Method::POST => ["/v1/data", "/v0/data", "/v1/compile"].iter().any(|prefix| path.starts_with(prefix)),
+        _ => false,
     }
 }
 
@@ -83,5 +97,20 @@ mod tests {
         check(&Method::HEAD, "/v1/data/", Some((405, "")));
         check(&Method::POST, "/v1//data/a?pretty", Some((307, "/v1/data/a?pretty")));
         check(&Method::GET, "//evil.example/a", Some((307, "/evil.example/a")));
+    }
+
+    #[test]
+    fn a_redirect_below_compressed_routes_varies_with_the_accepted_encoding() {
+        for (method, uri, want) in [
+            (Method::GET, "/v1/data/", true),
+            (Method::POST, "/v0/data//a", true),
+            (Method::POST, "/v1/compile//a", true),
+            (Method::GET, "/v1/compile//a", false),
+            (Method::PUT, "/v1/data//a", false),
+            (Method::GET, "//v1/data", false),
+        ] {
+            let answer = to_tidy(&method, &uri.parse().unwrap(), |_| true).unwrap();
+            assert_eq!(answer.headers.contains_key(VARY), want, "{method} {uri}");
+        }
     }
 }

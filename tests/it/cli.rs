@@ -166,7 +166,7 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
         (
             "entrypoint",
             &[("p.rego", "package p\n\nallow := true\n")],
-            &["authz/decision", "1 problem; `run` would not start"],
+            &["--set policy.entrypoint=authz/decision: entrypoint_error: ", "1 problem; `run` would not start"],
         ),
     ] {
         let directory = tempfile::tempdir().expect("a directory");
@@ -181,6 +181,21 @@ fn check_reports_every_problem_of_a_bundle_with_its_place() {
         for expected in expected {
             assert!(found.stderr.contains(expected), "{name}: `{expected}` is missing:\n{}", found.stderr);
         }
+    }
+}
+
+#[test]
+fn check_reports_configuration_and_policies_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = "issuers: []\nlimit: {}\npolicy: {bundles: [policies, nowhere], entrypoint: a/b}\n";
+    fs::write(directory.path().join("claimgate.yaml"), config).expect("writable");
+    fs::create_dir(directory.path().join("policies")).expect("writable");
+    fs::write(directory.path().join("policies/p.rego"), "package p\n\nx := nope(1)\n").expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    let found = claimgate_in(directory.path(), &args);
+    expect(&found, &args, 2, "", "4 problems; `run` would not start");
+    for (line, place) in found.stderr.lines().zip(["yaml:1:10: ", "yaml:2:1: ", "yaml:3:30: ", "policies/p.rego:3:"]) {
+        assert!(line.contains(place), "{place}: {}", found.stderr);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use claimgate::{
-    reload::{self, FetchSettings, KeySource, Settings, Startup},
+    reload::{self, FetchSettings, KeySource, Reconfigure, Settings, Startup},
     shutdown,
     snapshot::{Handle, KeyHealth, Problem},
     token::{
@@ -143,10 +143,15 @@ fn fetch() -> FetchSettings {
 }
 
 fn settings(issuer: &str, source: KeySource) -> Settings {
+    settings_with(issuer, source, Duration::from_secs(30))
+}
+
+fn settings_with(issuer: &str, source: KeySource, leeway: Duration) -> Settings {
     let profile = IssuerProfile::new(ProfileSettings {
         issuer: issuer.to_owned(),
         audiences: vec!["app".to_owned()],
         algorithms: vec![Algorithm::ES256],
+        leeway,
         key_origin: if source.is_remote() { KeyOrigin::Remote } else { KeyOrigin::Local },
         ..ProfileSettings::default()
     });
@@ -163,10 +168,14 @@ impl World {
     }
 
     async fn start(settings: Settings) -> Self {
+        Self::configured(settings, None).await
+    }
+
+    async fn configured(settings: Settings, reconfigure: Option<Reconfigure>) -> Self {
         let issuer = settings.profiles[0].0.issuer().to_owned();
         let (trigger, signal) = shutdown::channel();
         let force = Arc::new(Notify::new());
-        let (handle, _task) = reload::start(settings, None, Arc::clone(&force), signal).await.unwrap();
+        let (handle, _task) = reload::start(settings, reconfigure, Arc::clone(&force), signal).await.unwrap();
         Self { issuer, handle, force, _shutdown: trigger }
     }
 
@@ -448,6 +457,32 @@ async fn keys_over_plain_http_are_refused_unless_from_loopback_or_allowed() {
     check(url("https://idp.example/keys", false), None);
     check(discovery(false), Some("key_url_not_https"));
     check(discovery(true), None);
+}
+
+#[tokio::test]
+async fn keys_outlive_changes_of_the_configuration_that_do_not_concern_them() {
+    let good = key("a");
+    let server = Server::start(Reply::Body(set(&[&good]))).await;
+    let of = |path: &str, leeway: u64| {
+        let source = KeySource::Url { url: server.url(path), fetch: fetch() };
+        settings_with("https://idp.example", source, Duration::from_secs(leeway))
+    };
+    let written = Arc::new(Mutex::new(of("/keys", 30)));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (path, read) = (file.path().to_owned(), Arc::clone(&written));
+    let read = Box::new(move || Ok(read.lock().unwrap().clone()));
+    let mut world = World::configured(of("/keys", 30), Some(Reconfigure { path, read })).await;
+    server.now(Reply::Raw("HTTP/1.1 500 No\r\nconnection: close".to_owned(), Vec::new()));
+
+    *written.lock().unwrap() = of("/keys", 60);
+    world.force.notify_one();
+    assert!(tokio::time::timeout(PATIENCE, world.handle.changed()).await.unwrap());
+    world.verify(&good).expect("the issuer is down, but its keys are still its keys");
+
+    *written.lock().unwrap() = of("/others", 60);
+    world.force.notify_one();
+    assert!(tokio::time::timeout(PATIENCE, world.handle.changed()).await.unwrap());
+    assert!(matches!(world.verify(&good).unwrap_err().fault(), Fault::Keys), "these keys came from elsewhere");
 }
 
 #[tokio::test]

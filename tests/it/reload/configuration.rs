@@ -45,7 +45,8 @@ async fn the_policy_section_is_reloaded_and_new_places_are_watched() {
     let tree = configured_tree();
     let mut world = start(&tree).await;
     assert_eq!(world.answer(), "1");
-    tree.write("claimgate.yaml", configuration("c", RELOAD));
+    tree.write("claimgate.new", configuration("c", RELOAD));
+    tree.rename("claimgate.new", "claimgate.yaml");
     world.until_answer("the other bundle", "2").await;
     tree.write("c/policy.rego", policy("3"));
     world.until_answer("a change there", "3").await;

@@ -1,7 +1,12 @@
 //! States that do not load: fatal at start; later the last good one serves, one report says what is wrong and where,
 //! and mending is noticed.
 
-use std::{os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    io::{self, Write},
+    os::unix::fs::PermissionsExt as _,
+    process::Command,
+    sync::Mutex,
+};
 
 use claimgate::policy::DataPath;
 
@@ -252,6 +257,54 @@ async fn a_lasting_fault_is_told_once_and_another_one_again() {
     world.until_health("another", |health| health.reload_failures == 2).await;
     world.force.notify_one();
     world.until_health("asked", |health| health.reload_failures == 3).await;
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn containing(&self, text: &str) -> Vec<String> {
+        let bytes = self.0.lock().unwrap().clone();
+        let all = String::from_utf8(bytes).unwrap();
+        all.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_one_line_for_a_fault_with_its_place_and_one_for_its_end() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    // All tasks run on this thread.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let tree = Tree::answering("1");
+    let mut world = World::start(settings(&tree, Watching::Polls)).await;
+    tree.write("b/policy.rego", "package t\n\nanswer := {\n");
+    world.until_problems("the fault").await;
+    // Looked at again and again, with the same result.
+    for n in 0..3 {
+        tree.write("b/more.rego", format!("package more\n\nx := {n}\n"));
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    rewrite(&tree);
+    world.until_answer("mended", "2").await;
+    world.until_health("mended", |health| health.errors.is_empty()).await;
+    let errors = lines.containing("ERROR");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("rego_parse_error") && errors[0].contains("b/policy.rego:4:"), "{errors:?}");
+    assert_eq!(lines.containing("all problems are mended").len(), 1);
+    assert_eq!(lines.containing("snapshot activated").len(), 1);
 }
 
 #[tokio::test]

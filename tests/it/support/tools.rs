@@ -1,0 +1,47 @@
+//! Programs that some tests need and cannot bring along. Without one a test says that it was skipped, and why; where
+//! `CLAIMGATE_CI` is set, a missing program is a failure.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// The program, or `None` when it is not installed and may be missing. `variable` names an environment variable that
+/// overrides where it is looked for.
+pub(crate) fn find(name: &str, variable: &str) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = named.filter(|path| path.is_file()).or_else(|| {
+        let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+        places.map(|place| place.join(name)).find(|candidate| candidate.is_file())
+    });
+    if found.is_none() {
+        missing(&format!("{name} is not installed (or say where by {variable})"));
+    }
+    found
+}
+
+/// Ends the test as skipped, or as failed where everything must be there.
+pub(crate) fn missing(what: &str) {
+    assert!(std::env::var_os("CLAIMGATE_CI").is_none(), "{what}, and CLAIMGATE_CI forbids to skip the test");
+    // The test harness hides what passing tests print, so this goes around it.
+    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("skipped: {what}\n").as_bytes());
+}
+
+/// A child process that ends with the test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let program = Path::new(command.get_program()).to_path_buf();
+        Self(command.stdin(Stdio::null()).spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display())))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
