@@ -17,6 +17,7 @@ mod error;
 mod graph;
 mod guard;
 mod json;
+mod lower;
 mod panics;
 mod path;
 mod query;

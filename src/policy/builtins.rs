@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard, stdlib,
+    guard, lower, stdlib,
     syntax::{Callee, RuleFacts},
 };
 
@@ -46,10 +46,17 @@ pub(super) enum BuiltinError {
 
 /// The marks by which [`super::error`] knows the class of an error that went through the engine as text.
 pub(super) const TYPE_MARK: &str = "\u{1}type\u{1}";
+/// As [`TYPE_MARK`], for failures whose sentence speaks of operands and types.
+pub(super) const FAILED_MARK: &str = "\u{1}failed\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
     stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
+}
+
+/// The builtin of this name that is ours and that the engine has not.
+pub(super) fn added(name: &str) -> Option<&'static Builtin> {
+    own(name).filter(|_| !BUILTINS.contains_key(name))
 }
 
 /// The number of arguments of a builtin; `None` when there is no such builtin.
@@ -67,13 +74,15 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// The builtins of ours that the rules call.
 pub(super) fn used<'f, R: IntoIterator<Item = &'f RuleFacts>>(rules: R) -> BTreeSet<&'static str> {
-    let calls = rules.into_iter().flat_map(|rule| &rule.calls);
-    calls
-        .filter_map(|call| match &call.callee {
+    let mut names = BTreeSet::new();
+    for rule in rules {
+        names.extend(rule.calls.iter().filter_map(|call| match &call.callee {
             Callee::Builtin(name) => own(name).map(|builtin| builtin.name),
             Callee::Function(_) => None,
-        })
-        .collect()
+        }));
+        names.extend(rule.mocks.iter().filter_map(|mock| added(&mock.name)).map(|builtin| builtin.name));
+    }
+    names
 }
 
 /// Puts builtins on an engine; those that are there already stay.
@@ -89,6 +98,7 @@ pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mu
             Err(_) => Ok(Value::Undefined),
         };
         // The only error is "already added".
+        let _ = engine.add_extension(lower::hidden(builtin.name), builtin.arity, Box::new(extension));
         let _ = engine.add_extension(builtin.name.to_owned(), builtin.arity, Box::new(extension));
     }
 }

@@ -18,7 +18,7 @@ use super::{
     check::{self, Facts},
     error::{Rendered, classify_compile},
     guard::Deadline,
-    json, panics,
+    json, lower, panics,
     path::{Place, Tree, member},
     scan,
 };
@@ -60,7 +60,9 @@ impl PolicySet {
         let content = bundle::read(&sources, settings)?;
         drop(sources);
         let facts = check::modules(&content.modules, &content.data)?;
-        let bare = compile(&content.modules, &content.data)?;
+        let lowered = lower::forms(&content.modules, &facts.rules, &facts.packages);
+        let bare = compile(&lowered, &content.data)?;
+        drop(lowered);
         let used = builtins::used(&facts.rules);
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);

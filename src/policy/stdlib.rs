@@ -8,7 +8,7 @@ mod operand;
 
 use regorus::Value;
 
-use super::builtins::{Builtin, BuiltinError};
+use super::builtins::{Builtin, BuiltinError, FAILED_MARK};
 
 /// What a builtin of this library returns; its errors get the builtin's name in front in [`named`].
 type Outcome = Result<Value, BuiltinError>;
@@ -44,7 +44,7 @@ pub(super) fn all() -> &'static [Builtin] {
 /// Calls a builtin within the size limit, and puts its name in front of its error.
 fn named(name: &str, args: &[Value], call: fn(&[Value]) -> Outcome) -> Outcome {
     operand::within_limit(args).and_then(|()| call(args)).map_err(|error| match error {
-        BuiltinError::Failed(message) => BuiltinError::Failed(format!("{name}: {message}")),
+        BuiltinError::Failed(message) => BuiltinError::Failed(format!("{FAILED_MARK}{name}: {message}")),
         BuiltinError::Type(message) => BuiltinError::Type(format!("{name}: {message}")),
         BuiltinError::Limit(message) => BuiltinError::Limit(format!("{name}: {message}")),
     })

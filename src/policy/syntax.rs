@@ -43,6 +43,17 @@ pub(super) struct Call {
     pub callee: Callee,
     pub arguments: usize,
     pub location: Location,
+    /// Byte at which the callee's name starts.
+    pub start: usize,
+}
+
+/// What `with … as …` replaces, when it is a builtin.
+#[derive(Debug, Clone)]
+pub(super) struct Mock {
+    pub name: String,
+    pub file: String,
+    /// Byte at which the name starts.
+    pub start: usize,
 }
 
 /// What a rule definition defines.
@@ -70,6 +81,7 @@ pub(super) struct RuleFacts {
     pub function: Option<usize>,
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
+    pub mocks: Vec<Mock>,
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
@@ -185,6 +197,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
+                    mocks: Vec::new(),
                     depth: 0,
                     loops: 0,
                     nest: 0,
@@ -208,6 +221,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        mocks: Vec::new(),
         depth: 0,
         loops: 0,
         nest: 0,
@@ -222,6 +236,23 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
 
 pub(super) fn location(span: &Span) -> Location {
     Location { file: span.source.file().clone(), row: span.line, col: span.col }
+}
+
+/// Byte at which a reference starts in its source.
+fn start(refr: &Ref<Expr>) -> usize {
+    let start = flatten(refr).map_or(refr.span().start, |(root, _)| root.start);
+    usize::try_from(start).unwrap_or(usize::MAX)
+}
+
+/// A reference of constant parts as it names a builtin.
+fn dotted_name(refr: &Ref<Expr>) -> Option<String> {
+    let (root, links) = flatten(refr)?;
+    let mut name = root.text().to_owned();
+    for link in links {
+        name.push('.');
+        name.push_str(&link.constant()?);
+    }
+    Some(name)
 }
 
 fn root_of(name: &str) -> Option<Root> {
@@ -479,11 +510,18 @@ impl Walker<'_> {
         }
         for modifier in &statement.with_mods {
             self.indexes(&modifier.refr);
+            if let Some(name) = dotted_name(&modifier.refr)
+                && self.function_named(&modifier.refr).is_none()
+            {
+                let file = modifier.refr.span().source.file().clone();
+                self.facts.mocks.push(Mock { name, file, start: start(&modifier.refr) });
+            }
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
                     // The replacement has the arity of what it replaces; it is checked where it is called.
-                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location });
+                    let start = start(&modifier.r#as);
+                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location, start });
                 }
                 None => self.expr(&modifier.r#as),
             }
@@ -598,22 +636,18 @@ impl Walker<'_> {
     }
 
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
-        let callee = self.function_named(fcn).or_else(|| {
-            let (root, links) = flatten(fcn)?;
-            let names: Option<Vec<String>> = links.into_iter().map(Link::constant).collect();
-            let mut name = root.text().to_owned();
-            for part in names? {
-                name.push('.');
-                name.push_str(&part);
-            }
-            Some(Callee::Builtin(name))
-        });
+        let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
         let reads_member = callee == Callee::Builtin("object.get".to_owned());
-        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(expr.span()) });
+        self.facts.calls.push(Call {
+            callee,
+            arguments: params.len(),
+            location: location(expr.span()),
+            start: start(fcn),
+        });
         let mut rest = params;
         if reads_member
             && let [object, key, ..] = params
