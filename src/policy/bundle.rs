@@ -1,7 +1,7 @@
 //! Sources → modules and one data document, with OPA's rules and words: what a bundle is made of, its manifest, its
 //! roots, and what may not overlap. It parses documents but no Rego.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use regorus::Value;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub(super) struct RegoFile {
     pub id: String,
     /// As shown to the operator.
     pub display: String,
-    pub text: String,
+    pub text: Arc<str>,
     /// Written for Rego v0.
     pub v0: bool,
     /// The roots its package must lie under; `None` for plain sources.
@@ -203,7 +203,7 @@ impl Reader<'_> {
             }
             Ok(text) => {
                 let id = source.module_id(&file.path);
-                self.modules.push(RegoFile { id, display, text: text.to_owned(), v0, roots });
+                self.modules.push(RegoFile { id, display, text: Arc::from(text), v0, roots });
             }
         }
     }

@@ -18,6 +18,7 @@ use regorus::{
 use super::{
     builtins::{Builtin, BuiltinError, TYPE_MARK},
     document,
+    yaml::to_yaml,
 };
 
 /// Starts the message of an error that ends the evaluation for what it would cost.
@@ -162,7 +163,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("urlquery.encode_object", 1, |a| sized("urlquery.encode_object", a)),
         guarded("walk", 1, walk),
         guarded("yaml.is_valid", 1, |a| valid(a, |text| document::parse_yaml(text).is_ok())),
-        guarded("yaml.marshal", 1, |a| sized("yaml.marshal", a)),
+        guarded("yaml.marshal", 1, marshal_yaml),
         guarded("yaml.unmarshal", 1, |a| parse("yaml.unmarshal", a, document::parse_yaml)),
     ];
     GUARDED
@@ -424,6 +425,14 @@ fn parse(name: &'static str, args: &[Value], read: fn(&str) -> Result<Value, doc
         [Value::String(text)] if text.len() > MAX_BYTES => Err(too_much(name)),
         [Value::String(text)] => read(text).map_err(|error| BuiltinError::Failed(format!("{name}: {error}"))),
         _ => Err(BuiltinError::Type(format!("{name}: operand 1 must be string"))),
+    }
+}
+
+fn marshal_yaml(args: &[Value]) -> Outcome {
+    let mut left = MAX_BYTES;
+    match args {
+        [value] if weigh(value, &mut left) => Ok(Value::from(to_yaml(value))),
+        _ => Err(too_much("yaml.marshal")),
     }
 }
 

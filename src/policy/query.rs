@@ -6,10 +6,10 @@ use regorus::{
     unstable::{Expr, Literal, Query},
 };
 
-use super::{EvalError, EvalErrorKind, EvalOptions, Location, PolicySet, builtins, check, json};
+use super::{EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json};
 
 /// The engine's name for the text of a query.
-const QUERY_FILE: &str = "<query.rego>";
+pub(super) const QUERY_FILE: &str = "<query.rego>";
 
 /// The result of an ad-hoc query, in OPA's shape. No row: undefined.
 #[derive(Debug, Clone, Default)]
@@ -52,19 +52,7 @@ impl PolicySet {
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
         let (facts, tree) = check::query(query, &self.facts)?;
         let shape = Shape::of(&tree);
-        let extra: Vec<&'static str> = builtins::used([&facts]).into_iter().collect();
-        let result = self.run(input, options, &extra, |engine| {
-            let results = engine.eval_query(query.to_owned(), false)?;
-            Ok((results, engine.take_prints()?))
-        });
-        let (result, prints) = result.map_err(|mut error| {
-            if let Some(Location { file, .. }) = &mut error.location
-                && file == QUERY_FILE
-            {
-                *file = "query".to_owned();
-            }
-            error
-        })?;
+        let (result, prints) = self.run_query(query, &facts, input, options)?;
         let rows: Vec<QueryRow> = result.result.into_iter().map(row).filter(|row| shape.holds(row)).collect();
         let mut left = self.max_result_bytes();
         for value in rows.iter().flat_map(|row| row.expressions.iter().map(|e| &e.value)) {

@@ -56,6 +56,27 @@ pub(super) struct Mock {
     pub start: usize,
 }
 
+/// A builtin's name in the text.
+#[derive(Debug, Clone)]
+pub(super) struct Mention {
+    pub name: String,
+    pub kind: MentionKind,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
+/// What a builtin's name stands there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MentionKind {
+    /// A call, with its result as last argument or not.
+    Call { output: bool },
+    /// `with <here> as …`.
+    Replaced,
+    /// `with … as <here>`.
+    Replacement,
+}
+
 /// What a rule definition defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RuleKind {
@@ -77,11 +98,17 @@ pub(super) struct RuleFacts {
     pub kind: RuleKind,
     /// Path under `data`: the package, then the head; `None` where the head has a variable.
     pub path: Vec<Segment>,
+    /// How many segments of the path are the package's.
+    pub package_length: usize,
     /// The number of parameters of a function.
     pub function: Option<usize>,
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
+<<<<<<< HEAD
     pub mocks: Vec<Mock>,
+=======
+    pub mentions: Vec<Mention>,
+>>>>>>> main
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
@@ -194,10 +221,15 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 facts: RuleFacts {
                     kind: RuleKind::of(rule, &path),
                     path,
+                    package_length: package.len(),
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
+<<<<<<< HEAD
                     mocks: Vec::new(),
+=======
+                    mentions: Vec::new(),
+>>>>>>> main
                     depth: 0,
                     loops: 0,
                     nest: 0,
@@ -218,10 +250,15 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
     let facts = RuleFacts {
         kind: RuleKind::Query,
         path: Vec::new(),
+        package_length: 0,
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+<<<<<<< HEAD
         mocks: Vec::new(),
+=======
+        mentions: Vec::new(),
+>>>>>>> main
         depth: 0,
         loops: 0,
         nest: 0,
@@ -330,6 +367,17 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     };
     links.reverse();
     Some((root, links))
+}
+
+/// `io.jwt.decode`.
+fn dotted_name(expr: &Expr) -> Option<String> {
+    let (root, links) = flatten(expr)?;
+    let mut name = root.text().to_owned();
+    for link in links {
+        name.push('.');
+        name.push_str(&link.constant()?);
+    }
+    Some(name)
 }
 
 /// What a local variable stands for: nothing known, or a reference.
@@ -510,12 +558,17 @@ impl Walker<'_> {
         }
         for modifier in &statement.with_mods {
             self.indexes(&modifier.refr);
+<<<<<<< HEAD
             if let Some(name) = dotted_name(&modifier.refr)
                 && self.function_named(&modifier.refr).is_none()
             {
                 let file = modifier.refr.span().source.file().clone();
                 self.facts.mocks.push(Mock { name, file, start: start(&modifier.refr) });
             }
+=======
+            self.mention(&modifier.refr, MentionKind::Replaced);
+            self.mention(&modifier.r#as, MentionKind::Replacement);
+>>>>>>> main
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
@@ -638,6 +691,10 @@ impl Walker<'_> {
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
         let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
+        if let Callee::Builtin(name) = &callee {
+            let output = super::builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
+            self.mention(fcn, MentionKind::Call { output });
+        }
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
@@ -658,6 +715,20 @@ impl Walker<'_> {
             rest = params.get(1..).unwrap_or_default();
         }
         rest.iter().for_each(|param| self.expr(param));
+    }
+
+    /// Notes a name that is neither a rule nor a local variable nor below `input` or `data`.
+    fn mention(&mut self, expr: &Expr, kind: MentionKind) {
+        if self.resolve(expr).is_some() || self.function_named(expr).is_some() {
+            return;
+        }
+        if let Some(name) = dotted_name(expr)
+            && let Some((root, _)) = flatten(expr)
+            && self.local(root.text()).is_none()
+        {
+            let start = usize::try_from(root.start).unwrap_or(usize::MAX);
+            self.facts.mentions.push(Mention { name, kind, start, location: location(root) });
+        }
     }
 
     /// The function that an expression names, when a rule defines it.

@@ -100,3 +100,34 @@ fn paths_name_rules_packages_and_base_data_as_in_opa() {
     let error = set.entrypoint(&DataPath::from_slash("a/b/alow")).unwrap_err();
     assert_eq!(error.to_string(), "entrypoint_error: no bundle defines the rule `a/b/alow`; did you mean `a/b/allow`?");
 }
+
+#[test]
+fn builtins_of_ours_take_an_output_argument_and_are_replaced_by_with() {
+    let set = load(&[(
+        "p.rego",
+        r#"package p
+        f(xs) := 7
+        calls := hex.encode("a")
+        as_builtin := x if { x := count([1, 2]) with count as max }
+        as_function := x if { x := f([1, 2]) with f as count }
+        twice := [x, y] if { x := count([1, 5]) with count as max; y := f([1, 2, 3]) with f as count }
+        late if { f("x") with f as count; 1 / 0 }
+        "#,
+    )])
+    .unwrap();
+    evaluates(
+        &set,
+        &[
+            ("p/calls", r#""61""#),
+            ("p/as_builtin", "2"),
+            ("p/as_function", "2"),
+            ("p/twice", "[5,3]"),
+            ("p/late", "undefined"),
+        ],
+    );
+    let strict = EvalOptions { strict_builtin_errors: true, ..EvalOptions::default() };
+    let late = show(set.evaluate(&DataPath::from_slash("p/late"), None, &strict));
+    assert_eq!(late, "b/p.rego:7:45: eval_builtin_error: divide by zero");
+    let rows = set.query("f := 1; x := count([3, 4]) with count as max", None, &strict).unwrap().rows;
+    assert_eq!(to_opa_json(&rows[0].bindings[1].1), "4");
+}

@@ -200,6 +200,23 @@ fn check_reports_configuration_and_policies_together() {
 }
 
 #[test]
+fn the_configuration_and_the_policy_of_the_readme_load() {
+    let readme = fs::read_to_string("README.md").expect("readable");
+    let block = |language: &str| {
+        let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("a block");
+        rest.split_once("```").expect("its end").0
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["rego", "data"] {
+        fs::create_dir(directory.path().join(name)).expect("writable");
+    }
+    fs::write(directory.path().join("rego/policy.rego"), block("rego")).expect("writable");
+    fs::write(directory.path().join("claimgate.yaml"), block("yaml")).expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    expect(&claimgate_in(directory.path(), &args), &args, 0, "entrypoint authz/decision\n", "");
+}
+
+#[test]
 fn version_names_the_crate_and_the_engine() {
     let version = env!("CARGO_PKG_VERSION");
     check(&["version"], 0, &format!("claimgate {version}\nengine: regorus "), "");

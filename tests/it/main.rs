@@ -12,6 +12,7 @@ mod opa_cases;
 mod opa_rest;
 mod policy_hostile;
 mod reload;
+mod run;
 mod stdlib;
 mod support;
 mod tidy;

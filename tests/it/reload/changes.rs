@@ -409,6 +409,29 @@ async fn a_publisher_that_never_rests_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_events_files_that_never_rest_are_a_problem_until_they_do() {
+    let tree = Tree::answering("0");
+    let mut settings = tree.settings(Watching::Polls);
+    settings.watch.debounce = Duration::from_millis(300);
+    settings.watch.max_debounce = Duration::from_millis(300);
+    let mut world = World::start(settings).await;
+    let (stop, path) = (Arc::new(AtomicBool::new(false)), tree.path("b/policy.rego"));
+    let done = Arc::clone(&stop);
+    let writer = tokio::spawn(async move {
+        while !done.load(Ordering::Relaxed) {
+            fs::write(&path, policy("1")).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert_eq!(world.until_problems("never rests").await[0].code, "files_unstable");
+    assert_eq!(world.answer(), "0");
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    world.until_answer("rests", "1").await;
+    world.until_health("rests", |health| health.errors.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_takes_effect_within_half_a_second() {
     let tree = Tree::answering("0");
     let mut settings = tree.settings(Watching::Events);
