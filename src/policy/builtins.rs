@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard, lower, stdlib,
+    guard, stdlib,
     syntax::{Callee, RuleFacts},
 };
 
@@ -54,11 +54,6 @@ fn own(name: &str) -> Option<&'static Builtin> {
     stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
 }
 
-/// The builtin of this name that is ours and that the engine has not.
-pub(super) fn added(name: &str) -> Option<&'static Builtin> {
-    own(name).filter(|_| !BUILTINS.contains_key(name))
-}
-
 /// The number of arguments of a builtin; `None` when there is no such builtin.
 pub(super) fn arity(name: &str) -> Option<usize> {
     match own(name) {
@@ -79,15 +74,13 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 
 /// The builtins of ours that the rules call.
 pub(super) fn used<'f, R: IntoIterator<Item = &'f RuleFacts>>(rules: R) -> BTreeSet<&'static str> {
-    let mut names = BTreeSet::new();
-    for rule in rules {
-        names.extend(rule.calls.iter().filter_map(|call| match &call.callee {
+    let calls = rules.into_iter().flat_map(|rule| &rule.calls);
+    calls
+        .filter_map(|call| match &call.callee {
             Callee::Builtin(name) => own(name).map(|builtin| builtin.name),
             Callee::Function(_) => None,
-        }));
-        names.extend(rule.mocks.iter().filter_map(|mock| added(&mock.name)).map(|builtin| builtin.name));
-    }
-    names
+        })
+        .collect()
 }
 
 /// The builtins of ours that have one of these names.
@@ -108,7 +101,6 @@ pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mu
             Err(_) => Ok(Value::Undefined),
         };
         // The only error is "already added".
-        let _ = engine.add_extension(lower::hidden(builtin.name), builtin.arity, Box::new(extension));
         let _ = engine.add_extension(builtin.name.to_owned(), builtin.arity, Box::new(extension));
     }
 }

@@ -18,13 +18,9 @@ use super::{
     check::{self, Facts},
     error::{Rendered, classify_compile},
     guard::Deadline,
-<<<<<<< HEAD
-    json, lower, panics,
-=======
     json,
     lower::{self, Edits},
     panics,
->>>>>>> main
     path::{Place, Tree, member},
     scan,
     syntax::RuleFacts,
@@ -77,17 +73,8 @@ impl PolicySet {
         let content = bundle::read(&sources, settings)?;
         drop(sources);
         let facts = check::modules(&content.modules, &content.data)?;
-<<<<<<< HEAD
-        let lowered = lower::forms(&content.modules, &facts.rules, &facts.packages);
-        let bare = compile(&lowered, &content.data)?;
-        drop(lowered);
-        let used = builtins::used(&facts.rules);
-        let mut lenient = bare.clone();
-        builtins::register(&mut lenient, &used, false);
-=======
         let lowered = lower::needed(&facts.rules);
         let machine = Machine::new(&content.modules, &content.data, &facts, lowered)?;
->>>>>>> main
         let tree = Tree::new(&facts.rules, &facts.packages);
         let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
         let modules = content.modules.iter().map(module).collect();

@@ -3,8 +3,11 @@
 
 mod array;
 mod crypto;
+mod go_base64;
+mod jwt;
 mod net;
 mod operand;
+mod pem;
 
 use regorus::Value;
 
@@ -32,6 +35,23 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.md5", 1, crypto::md5),
         builtin!("crypto.sha1", 1, crypto::sha1),
         builtin!("crypto.sha256", 1, crypto::sha256),
+        builtin!("io.jwt.decode", 1, jwt::decode),
+        builtin!("io.jwt.decode_verify", 2, jwt::decode_verify),
+        builtin!("io.jwt.encode_sign", 3, jwt::encode_sign),
+        builtin!("io.jwt.encode_sign_raw", 3, jwt::encode_sign_raw),
+        builtin!("io.jwt.verify_eddsa", 2, |args| jwt::verify("EdDSA", args)),
+        builtin!("io.jwt.verify_es256", 2, |args| jwt::verify("ES256", args)),
+        builtin!("io.jwt.verify_es384", 2, |args| jwt::verify("ES384", args)),
+        builtin!("io.jwt.verify_es512", 2, |args| jwt::verify("ES512", args)),
+        builtin!("io.jwt.verify_hs256", 2, |args| jwt::verify_secret("HS256", args)),
+        builtin!("io.jwt.verify_hs384", 2, |args| jwt::verify_secret("HS384", args)),
+        builtin!("io.jwt.verify_hs512", 2, |args| jwt::verify_secret("HS512", args)),
+        builtin!("io.jwt.verify_ps256", 2, |args| jwt::verify("PS256", args)),
+        builtin!("io.jwt.verify_ps384", 2, |args| jwt::verify("PS384", args)),
+        builtin!("io.jwt.verify_ps512", 2, |args| jwt::verify("PS512", args)),
+        builtin!("io.jwt.verify_rs256", 2, |args| jwt::verify("RS256", args)),
+        builtin!("io.jwt.verify_rs384", 2, |args| jwt::verify("RS384", args)),
+        builtin!("io.jwt.verify_rs512", 2, |args| jwt::verify("RS512", args)),
         builtin!("net.cidr_contains", 2, net::contains),
         builtin!("net.cidr_contains_matches", 2, net::contains_matches),
         builtin!("net.cidr_intersects", 2, net::intersects),

@@ -43,17 +43,6 @@ pub(super) struct Call {
     pub callee: Callee,
     pub arguments: usize,
     pub location: Location,
-    /// Byte at which the callee's name starts.
-    pub start: usize,
-}
-
-/// What `with … as …` replaces, when it is a builtin.
-#[derive(Debug, Clone)]
-pub(super) struct Mock {
-    pub name: String,
-    pub file: String,
-    /// Byte at which the name starts.
-    pub start: usize,
 }
 
 /// A builtin's name in the text.
@@ -104,11 +93,7 @@ pub(super) struct RuleFacts {
     pub function: Option<usize>,
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
-<<<<<<< HEAD
-    pub mocks: Vec<Mock>,
-=======
     pub mentions: Vec<Mention>,
->>>>>>> main
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
@@ -225,11 +210,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     function: arity(rule),
                     references: Vec::new(),
                     calls: Vec::new(),
-<<<<<<< HEAD
-                    mocks: Vec::new(),
-=======
                     mentions: Vec::new(),
->>>>>>> main
                     depth: 0,
                     loops: 0,
                     nest: 0,
@@ -254,11 +235,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
-<<<<<<< HEAD
-        mocks: Vec::new(),
-=======
         mentions: Vec::new(),
->>>>>>> main
         depth: 0,
         loops: 0,
         nest: 0,
@@ -273,23 +250,6 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
 
 pub(super) fn location(span: &Span) -> Location {
     Location { file: span.source.file().clone(), row: span.line, col: span.col }
-}
-
-/// Byte at which a reference starts in its source.
-fn start(refr: &Ref<Expr>) -> usize {
-    let start = flatten(refr).map_or(refr.span().start, |(root, _)| root.start);
-    usize::try_from(start).unwrap_or(usize::MAX)
-}
-
-/// A reference of constant parts as it names a builtin.
-fn dotted_name(refr: &Ref<Expr>) -> Option<String> {
-    let (root, links) = flatten(refr)?;
-    let mut name = root.text().to_owned();
-    for link in links {
-        name.push('.');
-        name.push_str(&link.constant()?);
-    }
-    Some(name)
 }
 
 fn root_of(name: &str) -> Option<Root> {
@@ -558,23 +518,13 @@ impl Walker<'_> {
         }
         for modifier in &statement.with_mods {
             self.indexes(&modifier.refr);
-<<<<<<< HEAD
-            if let Some(name) = dotted_name(&modifier.refr)
-                && self.function_named(&modifier.refr).is_none()
-            {
-                let file = modifier.refr.span().source.file().clone();
-                self.facts.mocks.push(Mock { name, file, start: start(&modifier.refr) });
-            }
-=======
             self.mention(&modifier.refr, MentionKind::Replaced);
             self.mention(&modifier.r#as, MentionKind::Replacement);
->>>>>>> main
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
                     // The replacement has the arity of what it replaces; it is checked where it is called.
-                    let start = start(&modifier.r#as);
-                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location, start });
+                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location });
                 }
                 None => self.expr(&modifier.r#as),
             }
@@ -699,12 +649,7 @@ impl Walker<'_> {
             self.facts.loops += 1;
         }
         let reads_member = callee == Callee::Builtin("object.get".to_owned());
-        self.facts.calls.push(Call {
-            callee,
-            arguments: params.len(),
-            location: location(expr.span()),
-            start: start(fcn),
-        });
+        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(expr.span()) });
         let mut rest = params;
         if reads_member
             && let [object, key, ..] = params

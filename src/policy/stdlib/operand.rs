@@ -1,6 +1,9 @@
 //! Arguments of builtins, taken apart with OPA's sentences for what does not fit. It converts nothing silently.
 
-use regorus::{Value, value::Array};
+use regorus::{
+    Value,
+    value::{Array, Object},
+};
 
 use super::super::builtins::BuiltinError;
 
@@ -49,6 +52,19 @@ pub(super) fn array(args: &[Value], index: usize) -> Result<&Array, BuiltinError
         Some(Value::Array(items)) => Ok(items),
         other => Err(wrong_type(index, "array", other)),
     }
+}
+
+/// The argument at `index` (from 0) as an object.
+pub(super) fn object(args: &[Value], index: usize) -> Result<&Object, BuiltinError> {
+    match args.get(index) {
+        Some(Value::Object(members)) => Ok(members),
+        other => Err(wrong_type(index, "object", other)),
+    }
+}
+
+/// A member of an object by its name.
+pub(super) fn member<'v>(object: &'v Object, name: &str) -> Option<&'v Value> {
+    object.get(&Value::from(name))
 }
 
 /// The elements of an array, or those of a set in order.
