@@ -5,9 +5,13 @@
 
 mod cli;
 mod config;
+mod consistency;
 mod demo;
+mod drain;
 mod jwks;
+mod kubernetes;
 mod limits;
+mod node;
 mod opa_cases;
 mod opa_rest;
 mod policy_hostile;
