@@ -5,16 +5,20 @@
 //! run, demo, story     serve until SIGTERM; what the demo prints
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
-//! settings, output     arguments that make a configuration; stdout and stderr
+//! eval                 ask policies something, as OPA's verb does
+//! settings, sources    arguments that make a configuration; what `eval` evaluates
+//! output               stdout and stderr
 //! ```
 
 mod check;
 mod completion;
 mod demo;
+mod eval;
 mod healthcheck;
 mod output;
 mod run;
 mod settings;
+mod sources;
 mod story;
 mod version;
 
@@ -52,6 +56,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Load everything as `run` would and report every problem; nothing is served
     Check(check::CheckArgs),
+    /// Evaluate one query against policies, data and an input, as `opa eval` does
+    Eval(eval::EvalArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the versions of claimgate and of its Rego engine
@@ -102,6 +108,7 @@ impl Verb {
             Self::Run(args) => run::run(&args),
             Self::Demo(args) => demo::run(&args),
             Self::Check(args) => check::run(&args),
+            Self::Eval(args) => eval::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),

@@ -52,7 +52,9 @@ pub(super) fn run(args: &HealthcheckArgs) -> ExitCode {
     match target.ask() {
         Ok(answer) if answer.status == Some(200) => output::finish("ready\n"),
         Ok(Answer { status: Some(status), body }) => {
-            output::complain(&format!("{url} answered {status}: {}", body.trim()));
+            // One line, however the body is laid out.
+            let body: Vec<&str> = body.split_whitespace().collect();
+            output::complain(format!("{url} answered {status} {}", body.join(" ")).trim_end());
             Exit::Failed.into()
         }
         Ok(Answer { status: None, .. }) => {

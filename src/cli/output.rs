@@ -23,6 +23,12 @@ pub(super) fn complain(message: &str) {
     let _ = writeln!(io::stderr().lock(), "claimgate: {message}");
 }
 
+/// Writes a line to stderr that is no complaint of claimgate's own: what a policy prints, OPA's sentences.
+pub(super) fn note(line: &str) {
+    // As above.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes problems to stderr, one a line and position first, so that editors can jump to them; then what follows.
 pub(super) fn complain_of<P: Display>(problems: &[P], consequence: &str) {
     let mut err = io::stderr().lock();

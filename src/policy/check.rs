@@ -91,7 +91,7 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
 }
 
 /// Parses and checks an ad-hoc query.
-pub(super) fn query(text: &str, facts: &Facts) -> Result<RuleFacts, EvalError> {
+pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
     scan::check("query", text).map_err(as_query)?;
     let tree = parse("query", text, false, |parser| parser.parse_user_query());
@@ -101,7 +101,7 @@ pub(super) fn query(text: &str, facts: &Facts) -> Result<RuleFacts, EvalError> {
     calls(&found, &facts.names, true, &mut errors);
     match errors.into_iter().next() {
         Some(error) => Err(as_query(error)),
-        None => Ok(found),
+        None => Ok((found, tree)),
     }
 }
 

@@ -111,6 +111,23 @@ impl EvalError {
     }
 }
 
+impl EvalError {
+    /// The code: that of the kind, or the one that a query was refused with.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match (self.kind, self.message.split_once(": ")) {
+            (EvalErrorKind::Query, Some((code, _))) if code.starts_with("rego_") => code,
+            (kind, _) => kind.code(),
+        }
+    }
+
+    /// The message without the code.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.message.strip_prefix(self.code()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&self.message)
+    }
+}
+
 impl EvalErrorKind {
     /// OPA's `eval_*_error` where OPA has one, else ours.
     #[must_use]
@@ -225,7 +242,8 @@ fn classify(message: String) -> (EvalErrorKind, String) {
         return (Conflict, COMPLETE.to_owned());
     }
     if has("is unsafe") || has("undefined var") || has("undefined rule") || has("could not find function") {
-        return (Query, classify_compile(&message).1);
+        let (code, message) = classify_compile(&message);
+        return (Query, format!("{code}: {message}"));
     }
     if has("recursion detected") {
         return (Query, "rule is recursive".to_owned());

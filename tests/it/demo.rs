@@ -12,7 +12,8 @@ use std::{
 
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::PATIENCE;
+
 /// From a saved file to the first decision with it; the target is half of this.
 const TURN: Duration = Duration::from_secs(1);
 

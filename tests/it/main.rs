@@ -16,5 +16,6 @@ mod opa_cases;
 mod opa_rest;
 mod policy_hostile;
 mod reload;
+mod run;
 mod support;
 mod tidy;

@@ -1,0 +1,240 @@
+//! What `eval` and `test` evaluate: policies and data read as `run` reads them, and whatever is wrong with them in the
+//! shapes that OPA prints. It evaluates nothing.
+
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
+
+use regex::Regex;
+
+use crate::{
+    policy::{self, EvalError, EvalErrorKind, LoadError, Location, PolicySet, Source, quote},
+    reload::{self, BundleSpec, DataSpec},
+    snapshot::Problem,
+};
+
+/// A budget nobody reaches, where no limit was asked for.
+pub(super) const UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+pub(super) struct Complaint {
+    /// OPA's code where OPA has one.
+    pub(super) code: Option<String>,
+    pub(super) message: String,
+    pub(super) location: Option<Location>,
+}
+
+/// Names that are not loaded.
+#[derive(Debug, Default)]
+pub(super) struct Ignore(Vec<Regex>);
+
+/// Reads bundles and plain files.
+pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
+    let settings = reload::Settings {
+        bundles: bundles.iter().map(|path| BundleSpec { name: path.clone(), path: PathBuf::from(path) }).collect(),
+        data: data
+            .iter()
+            .map(|text| {
+                let Ok(spec) = text.parse::<DataSpec>();
+                spec
+            })
+            .collect(),
+        ..reload::Settings::default()
+    };
+    let sources = reload::read_sources(&settings);
+    let mut sources = sources.map_err(|problems| problems.iter().map(Complaint::from).collect::<Vec<_>>())?;
+    for source in &mut sources {
+        source.files.retain(|file| !ignore.matches(&file.path));
+    }
+    Ok(sources)
+}
+
+/// Compiles them; each evaluation may take as long as `deadline`.
+pub(super) fn load(sources: Vec<Source>, deadline: Duration) -> Result<PolicySet, Vec<Complaint>> {
+    let settings = policy::Settings { deadline, ..policy::Settings::default() };
+    PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
+}
+
+/// A duration as Go writes it: `500ms`, `5s`, `1m`; a bare 0 stands for no limit.
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write a number and a unit, such as `500ms`, `5s` or `1m`");
+    if text == "0" {
+        return Ok(UNLIMITED);
+    }
+    let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+    Ok(if duration.is_zero() { UNLIMITED } else { duration.min(UNLIMITED) })
+}
+
+/// OPA's `{"errors": […]}`.
+pub(super) fn errors_json(complaints: &[Complaint]) -> String {
+    let mut text = String::from("{\n  \"errors\": [");
+    for (index, complaint) in complaints.iter().enumerate() {
+        text.push_str(if index == 0 { "\n    " } else { ",\n    " });
+        text.push_str(&complaint.json(4));
+    }
+    text.push_str("\n  ]\n}\n");
+    text
+}
+
+/// OPA's `1 error occurred: …`.
+pub(super) fn errors_text(complaints: &[Complaint], during: &str) -> String {
+    match complaints {
+        [one] => format!("1 error occurred{during}: {}\n", one.line()),
+        many => {
+            let mut text = format!("{} errors occurred{during}:\n", many.len());
+            for complaint in many {
+                let _ = writeln!(text, "{}", complaint.line());
+            }
+            text
+        }
+    }
+}
+
+// === impl Complaint ===
+
+impl Complaint {
+    pub(super) fn plain(message: impl Into<String>) -> Self {
+        Self { code: None, message: message.into(), location: None }
+    }
+
+    /// An indented JSON object; its first line stands where it is put, the others are indented by `indent`.
+    pub(super) fn json(&self, indent: usize) -> String {
+        let pad = " ".repeat(indent);
+        let mut text = format!("{{\n{pad}  \"message\": {}", quote(&self.message));
+        if let Some(code) = &self.code {
+            let _ = write!(text, ",\n{pad}  \"code\": {}", quote(code));
+        }
+        if let Some(Location { file, row, col }) = &self.location {
+            let file = quote(file);
+            let _ = write!(
+                text,
+                ",\n{pad}  \"location\": {{\n{pad}    \"file\": {file},\n{pad}    \"row\": {row},\n{pad}    \"col\": {col}\n{pad}  }}"
+            );
+        }
+        let _ = write!(text, "\n{pad}}}");
+        text
+    }
+
+    /// One line, position first.
+    pub(super) fn line(&self) -> String {
+        let place = match &self.location {
+            Some(Location { file, row, col }) if file.is_empty() => format!("{row}:{col}: "),
+            Some(Location { file, row, .. }) => format!("{file}:{row}: "),
+            None => String::new(),
+        };
+        match &self.code {
+            Some(code) => format!("{place}{code}: {}", self.message),
+            None => format!("{place}{}", self.message),
+        }
+    }
+}
+
+impl From<&Problem> for Complaint {
+    fn from(problem: &Problem) -> Self {
+        // These messages name the file themselves.
+        Self { code: Some(problem.code.clone()), message: problem.message.clone(), location: None }
+    }
+}
+
+impl From<&LoadError> for Complaint {
+    fn from(error: &LoadError) -> Self {
+        let code = Some(error.code.to_owned());
+        match &error.location {
+            Some(location) if location.row == 0 => {
+                Self { code, message: format!("{}: {}", location.file, error.message), location: None }
+            }
+            location => Self { code, message: error.message.clone(), location: location.clone() },
+        }
+    }
+}
+
+impl From<&EvalError> for Complaint {
+    fn from(error: &EvalError) -> Self {
+        let code = match error.kind {
+            EvalErrorKind::Deadline => "eval_cancel_error",
+            _ => error.code(),
+        };
+        let location = error.location.clone().map(|location| match location.file.as_str() {
+            // The query has no name.
+            "query" => Location { file: String::new(), ..location },
+            _ => location,
+        });
+        Self { code: Some(code.to_owned()), message: error.text().to_owned(), location }
+    }
+}
+
+// === impl Ignore ===
+
+impl Ignore {
+    /// Patterns with `*`, `?` and `[…]`, each held against the names of files and directories, and against whole paths.
+    pub(super) fn new(patterns: &[String]) -> Result<Self, String> {
+        let compile = |pattern: &String| {
+            let mut text = String::from("^");
+            for c in pattern.trim_end_matches('/').chars() {
+                match c {
+                    '*' => text.push_str("[^/]*"),
+                    '?' => text.push_str("[^/]"),
+                    '[' | ']' | '-' | '^' => text.push(c),
+                    c => text.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+                }
+            }
+            text.push('$');
+            Regex::new(&text).map_err(|_| format!("`{pattern}` is no file name pattern"))
+        };
+        patterns.iter().map(compile).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(path) || path.split('/').any(|name| pattern.is_match(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_written_as_go_writes_them() {
+        for (text, want) in [
+            ("5s", Some(Duration::from_secs(5))),
+            ("100ms", Some(Duration::from_millis(100))),
+            ("1.5m", Some(Duration::from_secs(90))),
+            ("0", Some(UNLIMITED)),
+            ("0s", Some(UNLIMITED)),
+            ("99999h", Some(UNLIMITED)),
+            ("5", None),
+            ("s", None),
+            ("-1s", None),
+            ("5 parsecs", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_timeout(text).ok(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn ignored_names_are_patterns_over_any_part_of_a_path() {
+        let ignore = Ignore::new(&[".*".into(), "*_test.rego".into(), "build/".into()]).unwrap();
+        for (path, want) in [
+            ("a.rego", false),
+            (".git/a.rego", true),
+            ("a/b_test.rego", true),
+            ("x/build/y.rego", true),
+            ("rebuild/y", false),
+        ] {
+            assert_eq!(ignore.matches(path), want, "{path}");
+        }
+        assert!(Ignore::new(&["[".into()]).is_err());
+    }
+}
