@@ -5,8 +5,9 @@
 //! run, demo, story     serve until SIGTERM; what the demo prints
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
-//! eval                 ask policies something, as OPA's verb does
-//! settings, sources    arguments that make a configuration; what `eval` evaluates
+//! eval, test           ask policies something and run their tests, as OPA's verbs do
+//! token                verify, inspect and make tokens
+//! settings, sources    arguments that make a configuration; what `eval` and `test` evaluate
 //! output               stdout and stderr
 //! ```
 
@@ -20,6 +21,8 @@ mod run;
 mod settings;
 mod sources;
 mod story;
+mod test;
+mod token;
 mod version;
 
 use std::{process::ExitCode, thread};
@@ -58,6 +61,10 @@ enum Verb {
     Check(check::CheckArgs),
     /// Evaluate one query against policies, data and an input, as `opa eval` does
     Eval(eval::EvalArgs),
+    /// Run the `test_` rules of policies, as `opa test` does
+    Test(test::TestArgs),
+    /// Verify, inspect and make tokens
+    Token(token::TokenArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the versions of claimgate and of its Rego engine
@@ -109,6 +116,8 @@ impl Verb {
             Self::Demo(args) => demo::run(&args),
             Self::Check(args) => check::run(&args),
             Self::Eval(args) => eval::run(&args),
+            Self::Test(args) => test::run(&args),
+            Self::Token(args) => token::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),

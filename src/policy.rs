@@ -5,9 +5,9 @@
 //! what can only be seen while evaluating ends in an [`EvalError`], never in the end of the process.
 //!
 //! Reading order: [`mod@source`] and [`bundle`] (files → modules and data), [`document`] (JSON and YAML), [`scan`],
-//! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`builtins`] and [`guard`] (what policies
-//! may call, and for how much), [`set`] (load and evaluate), [`query`] (ad-hoc queries), [`json`] (values as OPA writes
-//! them).
+//! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`lower`], [`builtins`] and [`guard`]
+//! (what policies may call, and for how much), [`set`] (load and evaluate), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
+//! rules), [`json`] (values as OPA writes them).
 
 mod builtins;
 mod bundle;
@@ -17,16 +17,20 @@ mod error;
 mod graph;
 mod guard;
 mod json;
+mod lower;
 mod panics;
 mod path;
 mod query;
 mod scan;
 mod set;
+mod solutions;
 mod source;
 mod stdlib;
 mod syntax;
+mod testing;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,6 +43,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
+pub use testing::{TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
-//! The outside world → new [`Snapshot`]. The only user of `notify`, of policy, data and key file reads and of outbound
-//! HTTP.
+//! The outside world → new [`Snapshot`](crate::snapshot::Snapshot). The only user of `notify`, of policy, data and key
+//! file reads and of outbound HTTP.
 //!
 //! ```text
 //! links, read   what stands on disk, followed link by link and read whole
@@ -153,7 +153,9 @@ pub struct WatchSettings {
     /// A change is acted on when nothing changed for this long. Default 100 ms.
     pub debounce: Duration,
     /// Where changes never stop, a state is used all the same when this long passed since the first of them, no writer
-    /// has a file open, and nothing changed while it was read. Default 2 s.
+    /// has a file open, and nothing changed while it was read. Longer than any deployment that writes file by file.
+    /// Without events, which alone tell of writers, changes must stop. Changes that go on for twice this time under the
+    /// reader are a problem of their own. Default 10 s.
     pub max_debounce: Duration,
     /// Look without an event at this interval; `None` never. Where events do not work, at least every second. Default 5 s.
     pub poll_interval: Option<Duration>,
@@ -309,7 +311,7 @@ impl Default for WatchSettings {
         Self {
             events: true,
             debounce: Duration::from_millis(100),
-            max_debounce: Duration::from_secs(2),
+            max_debounce: Duration::from_secs(10),
             poll_interval: Some(Duration::from_secs(5)),
             settle: Duration::from_secs(1),
         }

@@ -8,15 +8,18 @@ use std::{
 };
 
 use clap::Args;
-use tokio::sync::Notify;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 
 use super::{Exit, STACK_BYTES, output, settings};
 use crate::{
     config::{Origin, Settings},
     reload::{self, Reconfigure},
-    serve::{self, BindError, Bound, Listen},
+    serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
-    snapshot::Problem,
+    snapshot::{Handle, Problem},
     telemetry::{self, LogError, Telemetry},
 };
 
@@ -150,15 +153,9 @@ async fn start_and_serve(
     let (trigger, mut told) = shutdown::channel();
     let (hurry, mut hurried) = shutdown::channel();
     let force = Arc::new(Notify::new());
-    tokio::spawn(async move {
-        // Handlers that cannot be installed leave the system's own: the signal ends the program at once.
-        if shutdown::terminate().await.is_ok() {
-            trigger.begin();
-            if shutdown::terminate().await.is_ok() {
-                hurry.begin();
-            }
-        }
-    });
+    // Before anything that takes time: the system's own handling of a signal ends the program.
+    let hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(obey_signals(trigger, hurry));
 
     let started = reload::start(settings.reload, reconfigure, Arc::clone(&force), told.clone());
     let (snapshots, reloading) = tokio::select! {
@@ -170,8 +167,11 @@ async fn start_and_serve(
         let flag = flag_of(&error, &settings.serve);
         Failure::Bind(error, flag)
     })?;
-    tokio::spawn(obey_hangups(force, telemetry.clone())?);
+    tokio::spawn(obey_hangups(hangups, force, telemetry.clone()));
     tokio::spawn(watch_over(reloading, told.clone()));
+    if settings.serve.opa_identity == OpaIdentity::Passthrough {
+        tracing::warn!("`opa.identity` is `passthrough`: no token is looked at, and callers write the whole input");
+    }
 
     ready(&describe(&bound, &snapshots));
     tokio::select! {
@@ -185,23 +185,30 @@ async fn start_and_serve(
     Ok(telemetry)
 }
 
-fn describe(bound: &Bound, snapshots: &crate::snapshot::Handle) -> Ready {
+fn describe(bound: &Bound, snapshots: &Handle) -> Ready {
     Ready { listen: bound.addresses(), admin: bound.admin_address(), revision: snapshots.current().revision.clone() }
 }
 
-/// SIGHUP: look at every file and fetch every remote key now, and open the decision log's file anew.
-fn obey_hangups(
-    force: Arc<Notify>,
-    telemetry: Telemetry,
-) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
-    Ok(async move {
-        while hangups.recv().await.is_some() {
-            tracing::info!("SIGHUP: reloading, and opening the decision log anew");
-            force.notify_one();
-            telemetry.reopen_decision_log();
+/// The first SIGTERM or SIGINT begins the drain, the second ends it.
+async fn obey_signals(drain: shutdown::Trigger, hurry: shutdown::Trigger) {
+    for trigger in [&drain, &hurry] {
+        if let Err(error) = shutdown::terminate().await {
+            tracing::warn!(%error, "signals cannot be handled: SIGTERM will end the program without a drain");
+            break;
         }
-    })
+        trigger.begin();
+    }
+    // A trigger that is gone counts as pulled.
+    std::future::pending::<()>().await;
+}
+
+/// SIGHUP: look at every file and fetch every remote key now, and open the decision log's file anew.
+async fn obey_hangups(mut hangups: Signal, force: Arc<Notify>, telemetry: Telemetry) {
+    while hangups.recv().await.is_some() {
+        tracing::info!("SIGHUP: reloading, and opening the decision log anew");
+        force.notify_one();
+        telemetry.reopen_decision_log();
+    }
 }
 
 /// Without the reload task the snapshot would grow old unseen.

@@ -30,7 +30,10 @@ pub(super) struct Ignore(Vec<Regex>);
 /// Reads bundles and plain files.
 pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
     let settings = reload::Settings {
-        bundles: bundles.iter().map(|path| BundleSpec { name: path.clone(), path: PathBuf::from(path) }).collect(),
+        bundles: bundles
+            .iter()
+            .map(|path| BundleSpec { name: path.trim_end_matches('/').to_owned(), path: PathBuf::from(path) })
+            .collect(),
         data: data
             .iter()
             .map(|text| {

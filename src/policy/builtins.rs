@@ -60,6 +60,11 @@ pub(super) fn arity(name: &str) -> Option<usize> {
     }
 }
 
+/// Is this a builtin that the engine does not know by itself?
+pub(super) fn is_extension(name: &str) -> bool {
+    own(name).is_some() && !BUILTINS.contains_key(name)
+}
+
 /// Every name, for "did you mean".
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     BUILTINS.keys().copied().chain(stdlib::all().iter().map(|builtin| builtin.name))
@@ -74,6 +79,11 @@ pub(super) fn used<'f, R: IntoIterator<Item = &'f RuleFacts>>(rules: R) -> BTree
             Callee::Function(_) => None,
         })
         .collect()
+}
+
+/// The builtins of ours that have one of these names.
+pub(super) fn named(names: &BTreeSet<String>) -> impl Iterator<Item = &'static str> {
+    names.iter().filter_map(|name| own(name)).map(|builtin| builtin.name)
 }
 
 /// Puts builtins on an engine; those that are there already stay.

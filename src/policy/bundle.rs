@@ -1,7 +1,7 @@
 //! Sources → modules and one data document, with OPA's rules and words: what a bundle is made of, its manifest, its
 //! roots, and what may not overlap. It parses documents but no Rego.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use regorus::Value;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub(super) struct RegoFile {
     pub id: String,
     /// As shown to the operator.
     pub display: String,
-    pub text: String,
+    pub text: Arc<str>,
     /// Written for Rego v0.
     pub v0: bool,
     /// The roots its package must lie under; `None` for plain sources.
@@ -196,14 +196,14 @@ impl Reader<'_> {
         }
         match document::utf8(&file.bytes) {
             Err(error) => {
-                self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error)))
+                self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error)));
             }
             Ok(text) if text.trim().is_empty() => {
                 self.errors.push(LoadError::in_file("rego_parse_error", &display, "empty module"));
             }
             Ok(text) => {
                 let id = source.module_id(&file.path);
-                self.modules.push(RegoFile { id, display, text: text.to_owned(), v0, roots });
+                self.modules.push(RegoFile { id, display, text: Arc::from(text), v0, roots });
             }
         }
     }

@@ -108,7 +108,7 @@ impl Writer {
 }
 
 /// A key that is not a string is written as its own JSON, inside a string.
-fn key_text(key: &Value) -> String {
+pub(super) fn key_text(key: &Value) -> String {
     match key {
         Value::String(s) => s.to_string(),
         other => to_opa_json(other),

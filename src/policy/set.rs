@@ -18,9 +18,12 @@ use super::{
     check::{self, Facts},
     error::{Rendered, classify_compile},
     guard::Deadline,
-    json, panics,
+    json,
+    lower::{self, Edits},
+    panics,
     path::{Place, Tree, member},
     scan,
+    syntax::RuleFacts,
 };
 
 /// Steps of the interpreter between two looks at the clock: some microseconds.
@@ -28,24 +31,34 @@ const CHECK_INTERVAL: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64)
     Some(n) => n,
     None => std::num::NonZeroU32::MIN,
 };
+/// How messages name an ad-hoc query.
+pub(super) const QUERY: &str = "query";
 /// Most modules that may have a compile error before the rest is not looked at any more.
 const MOST_COMPILE_ERRORS: usize = 20;
 
 /// Compiled policies and base data of all sources.
 pub struct PolicySet {
-    /// Prepared; evaluations run on clones, which share everything.
-    lenient: Engine,
-    /// The same without our builtins, to derive the strict one.
-    bare: Engine,
-    strict: OnceLock<Engine>,
-    used: BTreeSet<&'static str>,
+    machine: Machine,
     tree: Tree,
     pub(super) facts: Facts,
+    files: Vec<RegoFile>,
     data: Value,
     bundles: Vec<BundleInfo>,
     modules: Vec<ModuleInfo>,
     digest: String,
     settings: Settings,
+}
+
+/// Prepared engines; evaluations run on clones, which share everything.
+struct Machine {
+    lenient: Engine,
+    /// The same without our builtins, to derive the strict one.
+    bare: Engine,
+    strict: OnceLock<Engine>,
+    used: BTreeSet<&'static str>,
+    /// Builtins that have a function around them.
+    lowered: BTreeSet<String>,
+    edits: Edits,
 }
 
 // === impl PolicySet ===
@@ -60,22 +73,19 @@ impl PolicySet {
         let content = bundle::read(&sources, settings)?;
         drop(sources);
         let facts = check::modules(&content.modules, &content.data)?;
-        let bare = compile(&content.modules, &content.data)?;
-        let used = builtins::used(&facts.rules);
-        let mut lenient = bare.clone();
-        builtins::register(&mut lenient, &used, false);
+        let lowered = lower::needed(&facts.rules);
+        let machine = Machine::new(&content.modules, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
-        let modules = content.modules.into_iter().map(|file| ModuleInfo { id: file.id, raw: Arc::from(file.text) });
+        let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
+        let modules = content.modules.iter().map(module).collect();
         Ok(Self {
-            lenient,
-            bare,
-            strict: OnceLock::new(),
-            used,
+            machine,
             tree,
             facts,
+            files: content.modules,
             data: content.data,
             bundles: content.bundles,
-            modules: modules.collect(),
+            modules,
             digest,
             settings: settings.clone(),
         })
@@ -160,6 +170,17 @@ impl PolicySet {
     /// # Errors
     /// [`EvalError`] when the policy conflicts with itself, takes too long or too much, or the engine fails.
     pub fn evaluate(&self, path: &DataPath, input: Option<Value>, options: &EvalOptions) -> Result<Outcome, EvalError> {
+        self.evaluate_printing(path, input, options, &mut Vec::new())
+    }
+
+    /// As [`PolicySet::evaluate`]; `prints` receives what `print` was given, also when the evaluation fails.
+    pub(super) fn evaluate_printing(
+        &self,
+        path: &DataPath,
+        input: Option<Value>,
+        options: &EvalOptions,
+        prints: &mut Vec<String>,
+    ) -> Result<Outcome, EvalError> {
         let value = match self.tree.find(path.segments()) {
             Place::Function => return Ok(Outcome::Undefined),
             Place::Base => match self.base_data(path.segments()) {
@@ -167,7 +188,11 @@ impl PolicySet {
                 None => return Ok(Outcome::Undefined),
             },
             Place::Rule { engine_path, rest } => {
-                let whole = self.run(input, options, &[], |engine| engine.eval_rule(engine_path.to_owned()))?;
+                let whole = self.machine.run(input, options, self.limit(options), &[], |engine| {
+                    let value = engine.eval_rule(engine_path.to_owned());
+                    prints.extend(engine.take_prints()?);
+                    value
+                })?;
                 match rest {
                     [] => whole,
                     rest => match member(&whole, rest) {
@@ -177,7 +202,11 @@ impl PolicySet {
                 }
             }
             Place::Virtual { query, rest } => {
-                let result = self.run(input, options, &[], |engine| engine.eval_query(query.to_owned(), false))?;
+                let result = self.machine.run(input, options, self.limit(options), &[], |engine| {
+                    let result = engine.eval_query(query.to_owned(), false);
+                    prints.extend(engine.take_prints()?);
+                    result
+                })?;
                 let row = result.result.into_iter().next();
                 let value = row.and_then(|row| row.expressions.into_iter().next()).map(|e| e.value);
                 let Some(mut value) = value else { return Ok(Outcome::Undefined) };
@@ -202,15 +231,87 @@ impl PolicySet {
         Ok(Outcome::Value(value))
     }
 
-    /// Runs the engine under the deadline, with the builtins of `extra` too.
-    pub(super) fn run<T>(
+    /// Runs a query, which passed its checks, on the engine.
+    pub(super) fn run_query(
+        &self,
+        text: &str,
+        facts: &RuleFacts,
+        input: Option<Value>,
+        options: &EvalOptions,
+    ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
+        let mut lowered = lower::needed([facts]);
+        let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
+        let other;
+        let machine = if lowered.is_subset(&self.machine.lowered) {
+            &self.machine
+        } else {
+            // The modules have to call the functions too, or `with` would not reach them: they are compiled anew.
+            lowered.extend(self.machine.lowered.iter().cloned());
+            other = Machine::new(&self.files, &self.data, &self.facts, lowered).map_err(|errors| {
+                let message = errors.first().map(ToString::to_string).unwrap_or_default();
+                EvalError::new(EvalErrorKind::Internal, message)
+            })?;
+            &other
+        };
+        let mut edits = Edits::default();
+        let text = edits.apply(QUERY, text, &[facts], &machine.lowered);
+        let result = machine.run(input, options, self.limit(options), &extra, |engine| {
+            let results = engine.eval_query(text, false)?;
+            Ok((results, engine.take_prints()?))
+        });
+        result.map_err(|mut error| {
+            if let Some(at) = error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
+                at.file = QUERY.to_owned();
+                edits.original(at);
+            }
+            error
+        })
+    }
+
+    fn limit(&self, options: &EvalOptions) -> Duration {
+        options.deadline.unwrap_or(self.settings.deadline)
+    }
+}
+
+// === impl Machine ===
+
+impl Machine {
+    fn new(files: &[RegoFile], data: &Value, facts: &Facts, lowered: BTreeSet<String>) -> Result<Self, Vec<LoadError>> {
+        let mut edits = Edits::default();
+        let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
+        for file in files {
+            let rules: Vec<&RuleFacts> = if lowered.is_empty() {
+                Vec::new()
+            } else {
+                facts.rules.iter().filter(|rule| rule.location.file == file.display).collect()
+            };
+            let text = edits.apply(&file.id, &file.text, &rules, &lowered);
+            texts.push(EngineModule { id: file.id.clone(), display: file.display.clone(), text, v0: file.v0 });
+        }
+        let library = lower::library(&lowered).map(|text| EngineModule {
+            id: lower::LIBRARY.to_owned(),
+            display: lower::LIBRARY.to_owned(),
+            text,
+            v0: false,
+        });
+        texts.extend(library);
+        let bare = compile(&texts, data, &edits)?;
+        let mut used = builtins::used(&facts.rules);
+        used.extend(builtins::named(&lowered));
+        let mut lenient = bare.clone();
+        builtins::register(&mut lenient, &used, false);
+        Ok(Self { lenient, bare, strict: OnceLock::new(), used, lowered, edits })
+    }
+
+    /// Runs the engine under a deadline, with the builtins of `extra` too.
+    fn run<T>(
         &self,
         input: Option<Value>,
         options: &EvalOptions,
+        limit: Duration,
         extra: &[&'static str],
         work: impl FnOnce(&mut Engine) -> anyhow::Result<T>,
     ) -> Result<T, EvalError> {
-        let limit = options.deadline.unwrap_or(self.settings.deadline);
         let mut engine = self.engine(options.strict_builtin_errors).clone();
         builtins::register(&mut engine, extra, options.strict_builtin_errors);
         engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: CHECK_INTERVAL });
@@ -218,7 +319,13 @@ impl PolicySet {
         let _deadline = Deadline::start(limit, options.strict_builtin_errors);
         match panics::catch(|| work(&mut engine)) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(EvalError::from_engine(&error)),
+            Ok(Err(error)) => {
+                let mut error = EvalError::from_engine(&error);
+                if let Some(at) = &mut error.location {
+                    self.edits.original(at);
+                }
+                Err(error)
+            }
             Err(panic) => Err(EvalError::new(EvalErrorKind::Panic, format!("the policy engine panicked: {panic}"))),
         }
     }
@@ -245,42 +352,49 @@ impl fmt::Debug for PolicySet {
     }
 }
 
+/// A module as the engine gets it.
+struct EngineModule {
+    id: String,
+    display: String,
+    text: String,
+    v0: bool,
+}
+
 /// A prepared engine. Everything was parsed before, so what fails here is what only the engine's own analysis sees.
-fn compile(files: &[RegoFile], data: &Value) -> Result<Engine, Vec<LoadError>> {
-    let mut left: Vec<&RegoFile> = files.iter().collect();
+fn compile(modules: &[EngineModule], data: &Value, edits: &Edits) -> Result<Engine, Vec<LoadError>> {
+    let mut left: Vec<&EngineModule> = modules.iter().collect();
     let mut errors = Vec::new();
     loop {
-        let Err(error) = panics::catch(|| prepare(&left, data)).unwrap_or_else(|panic| Err(anyhow::anyhow!("{panic}")))
-        else {
-            break;
+        let result = panics::catch(|| prepare(&left, data)).unwrap_or_else(|panic| Err(anyhow::anyhow!("{panic}")));
+        let error = match result {
+            Ok(engine) if errors.is_empty() => return Ok(engine),
+            Ok(_) => return Err(errors),
+            Err(error) => error,
         };
         let Rendered { message, mut location } = Rendered::parse(&format!("{error:#}"));
         let (code, message) = classify_compile(&message);
         // The engine stops at the first error of all modules: take that module out and look at the others.
-        let file = location.as_ref().and_then(|at| left.iter().position(|file| file.id == at.file));
-        if let (Some(index), Some(at)) = (file, &mut location) {
+        let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
+        if let (Some(index), Some(at)) = (index, &mut location) {
+            edits.original(at);
             at.file = left.remove(index).display.clone();
         }
         errors.push(LoadError::new(code, message, location));
-        if file.is_none() || errors.len() >= MOST_COMPILE_ERRORS {
-            break;
+        if index.is_none() || errors.len() >= MOST_COMPILE_ERRORS {
+            return Err(errors);
         }
     }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    prepare(&left, data).map_err(|error| vec![LoadError::new("rego_compile_error", format!("{error:#}"), None)])
 }
 
-fn prepare(files: &[&RegoFile], data: &Value) -> anyhow::Result<Engine> {
+fn prepare(modules: &[&EngineModule], data: &Value) -> anyhow::Result<Engine> {
     let mut engine = Engine::new();
     engine.set_policy_length_config(scan::LENGTHS);
     engine.set_strict_builtin_errors(false);
     // `print` must not write to stderr.
     engine.set_gather_prints(true);
-    for file in files {
-        engine.set_rego_v0(file.v0);
-        engine.add_policy(file.id.clone(), file.text.clone())?;
+    for module in modules {
+        engine.set_rego_v0(module.v0);
+        engine.add_policy(module.id.clone(), module.text.clone())?;
     }
     engine.set_rego_v0(false);
     engine.add_data(data.clone())?;

@@ -94,7 +94,8 @@ impl Source {
     }
 
     /// The path of a file as shown to the operator.
-    pub(super) fn display(&self, path: &str) -> String {
+    #[must_use]
+    pub fn display(&self, path: &str) -> String {
         let single = self.origin == path || self.origin.strip_suffix(path).is_some_and(|dir| dir.ends_with('/'));
         if single { self.origin.clone() } else { format!("{}/{path}", self.origin.trim_end_matches('/')) }
     }

@@ -26,8 +26,6 @@ use super::{
 };
 use crate::{snapshot::Problem, token::KeySet};
 
-/// How long files may change under the reader before that is a problem of its own.
-const MAX_UNREST: Duration = Duration::from_secs(10);
 /// Pictures taken in a row because new directories appeared; the next event goes on from there.
 const MAX_PICTURES: usize = 8;
 
@@ -192,10 +190,11 @@ impl Files {
             }
             let mut look = self.look.clone();
             let watch = &self.look.settings.watch;
-            look.is_urgent = at.elapsed() >= watch.max_debounce && self.look.watcher.is_quiet(watch);
+            let patience = watch.max_debounce.max(watch.debounce);
+            look.is_urgent = at.elapsed() >= patience && self.look.watcher.is_quiet(watch);
             match aside::run(move || look.run()).await {
                 Ok(Looked::Same) => return Some(Change::default()),
-                Ok(Looked::Moving(_)) if at.elapsed() >= MAX_UNREST => {
+                Ok(Looked::Moving(_)) if at.elapsed() >= patience * 2 => {
                     self.look.seen = None;
                     return Some(self.conclude(Change::default(), vec![unstable()], is_forced));
                 }

@@ -102,7 +102,7 @@ fn answer(error: Option<&str>) -> Answer {
 
 impl App {
     /// May requests be sent here?
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         !self.shutdown.has_begun()
     }
 

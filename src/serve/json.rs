@@ -566,7 +566,7 @@ mod tests {
 
     #[test]
     fn output_is_escaped_and_ordered_as_go_does() {
-        let value = json("{\"b\":\"<a>&\u{2028}\u{2029}\u{8}\u{1f}é\",\"a\":[],\"c\":{}}");
+        let value = json("{\"b\":\"<a>&\u{2028}\u{2029}\\b\\u001fé\",\"a\":[],\"c\":{}}");
         let compact = String::from_utf8(write(&value, false).unwrap()).unwrap();
         assert_eq!(compact, "{\"a\":[],\"b\":\"\\u003ca\\u003e\\u0026\\u2028\\u2029\\b\\u001fé\",\"c\":{}}\n");
         let pretty = String::from_utf8(write(&json("{\"a\":[1,{\"<\":null}],\"c\":{}}"), true).unwrap()).unwrap();

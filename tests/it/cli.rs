@@ -60,7 +60,7 @@ fn verbs() -> Vec<String> {
 #[test]
 fn each_verb_has_help_with_examples_that_fits_a_terminal() {
     let verbs = verbs();
-    for verb in ["run", "demo", "check", "healthcheck", "version", "completion"] {
+    for verb in ["run", "demo", "check", "eval", "test", "healthcheck", "version", "completion"] {
         assert!(verbs.iter().any(|found| found == verb), "{verb} is not among {verbs:?}");
     }
     let mut pages = vec![vec!["--help"], vec!["-h"]];
@@ -197,6 +197,28 @@ fn check_reports_configuration_and_policies_together() {
     for (line, place) in found.stderr.lines().zip(["yaml:1:10: ", "yaml:2:1: ", "yaml:3:30: ", "policies/p.rego:3:"]) {
         assert!(line.contains(place), "{place}: {}", found.stderr);
     }
+}
+
+#[test]
+fn the_shipped_policies_pass_their_own_tests() {
+    check(&["test", "rego", "data"], 0, "PASS: 18/18\n", "");
+}
+
+#[test]
+fn the_configuration_and_the_policy_of_the_readme_load() {
+    let readme = fs::read_to_string("README.md").expect("readable");
+    let block = |language: &str| {
+        let (_, rest) = readme.split_once(&format!("```{language}\n")).expect("a block");
+        rest.split_once("```").expect("its end").0
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["rego", "data"] {
+        fs::create_dir(directory.path().join(name)).expect("writable");
+    }
+    fs::write(directory.path().join("rego/policy.rego"), block("rego")).expect("writable");
+    fs::write(directory.path().join("claimgate.yaml"), block("yaml")).expect("writable");
+    let args = ["check", "-c", "claimgate.yaml"];
+    expect(&claimgate_in(directory.path(), &args), &args, 0, "entrypoint authz/decision\n", "");
 }
 
 #[test]

@@ -323,6 +323,26 @@ fn deep_and_huge_documents_end_as_a_problem() {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_damaged_file_loads_or_is_explained(
+        cut in 0usize..8_000,
+        length in 0usize..40,
+        junk in r#"[ -~\n\t{}\[\]:&*!|>'"$-]{0,12}"#,
+        argument in r#"[a-z.\[\]0-9+=${}:, -]{0,30}"#,
+    ) {
+        let text = fs::read_to_string(EXAMPLE).expect("readable");
+        let cut = cut.min(text.len());
+        let (before, after) = (text.get(..cut).unwrap_or(""), text.get((cut + length).min(text.len())..).unwrap_or(""));
+        match load_text(&format!("{before}{junk}{after}"), &[&argument]) {
+            Ok(_) => {}
+            Err(problems) => assert!(!problems.trim().is_empty() && !problems.contains("panicked")),
+        }
+    }
+}
+
 #[test]
 fn codes_are_unique_and_stable() {
     let codes: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
