@@ -6,6 +6,7 @@
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
 //! eval, test           ask policies something and run their tests, as OPA's verbs do
+//! token                verify, inspect and make tokens
 //! settings, sources    arguments that make a configuration; what `eval` and `test` evaluate
 //! output               stdout and stderr
 //! ```
@@ -21,6 +22,7 @@ mod settings;
 mod sources;
 mod story;
 mod test;
+mod token;
 mod version;
 
 use std::{process::ExitCode, thread};
@@ -61,6 +63,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Run the `test_` rules of policies, as `opa test` does
     Test(test::TestArgs),
+    /// Verify, inspect and make tokens
+    Token(token::TokenArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the versions of claimgate and of its Rego engine
@@ -113,6 +117,7 @@ impl Verb {
             Self::Check(args) => check::run(&args),
             Self::Eval(args) => eval::run(&args),
             Self::Test(args) => test::run(&args),
+            Self::Token(args) => token::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),
             Self::Completion(args) => completion::run(&args),

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`mod@source`] and [`bundle`] (files → modules and data), [`document`] (JSON and YAML), [`scan`],
 //! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`lower`], [`builtins`] and [`guard`]
-//! (what policies may call, and for how much), [`set`] (load and evaluate), [`query`] (ad-hoc queries), [`testing`] (test
+//! (what policies may call, and for how much), [`set`] (load and evaluate), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
 //! rules), [`json`] (values as OPA writes them).
 
 mod builtins;
@@ -23,6 +23,7 @@ mod path;
 mod query;
 mod scan;
 mod set;
+mod solutions;
 mod source;
 mod stdlib;
 mod syntax;

@@ -27,7 +27,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant, SystemTime},
@@ -39,6 +39,7 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::json::Malformed;
 use self::{
     answer::Answer,
     identity::Challenges,
@@ -157,6 +158,14 @@ pub struct Bound {
     admin: Option<Listener>,
 }
 
+/// Reads the body of `POST /v1/data` and gives its `input`; pure, so that it can be tested with any bytes.
+///
+/// # Errors
+/// [`Malformed`] when the body is no JSON, no object, or nests deeper than `depth`.
+pub fn parse_question(body: &[u8], depth: usize) -> Result<Option<crate::policy::Value>, Malformed> {
+    json::data_request(body, json::Syntax::Json, depth).map(|request| request.input)
+}
+
 /// Opens all listeners.
 ///
 /// # Errors
@@ -184,8 +193,13 @@ struct App {
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     requests: AtomicU64,
+    /// Has the log said that a peer is not trusted?
+    warned_of_peer: AtomicBool,
     started: SystemTime,
 }
+
+/// The metric's `handler` for every path that has no route.
+const CATCH_ALL: &str = "catchall";
 
 /// One request, as it arrived. Travels in the request's extensions.
 #[derive(Debug, Clone)]
@@ -272,6 +286,7 @@ impl App {
             shutdown,
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
             requests: AtomicU64::new(0),
+            warned_of_peer: AtomicBool::new(false),
             started: SystemTime::now(),
         }
     }
@@ -297,7 +312,7 @@ impl Handler for Plane {
             at,
             deadline: tokio::time::Instant::from_std(at) + self.app.settings.limits.request_timeout,
         });
-        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != opa::CATCH_ALL) {
+        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
             Some(redirect) => redirect.into_response(),
             None => self.answer(request).await,
         };

@@ -18,7 +18,7 @@ blockers contains "the quota is used up" if {
 	not is_under_quota
 }
 
-blockers contains "contractors have access in working hours only" if {
+blockers contains "only employees have access outside working hours" if {
 	not is_employee
 	not is_working_hour
 }

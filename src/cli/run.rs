@@ -199,7 +199,7 @@ async fn obey_signals(drain: shutdown::Trigger, hurry: shutdown::Trigger) {
         trigger.begin();
     }
     // A trigger that is gone counts as pulled.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// SIGHUP: look at every file and fetch every remote key now, and open the decision log's file anew.

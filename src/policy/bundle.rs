@@ -196,7 +196,7 @@ impl Reader<'_> {
         }
         match document::utf8(&file.bytes) {
             Err(error) => {
-                self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error)))
+                self.errors.push(LoadError::new("rego_parse_error", error.message.clone(), at(&display, &error)));
             }
             Ok(text) if text.trim().is_empty() => {
                 self.errors.push(LoadError::in_file("rego_parse_error", &display, "empty module"));

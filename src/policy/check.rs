@@ -94,7 +94,7 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
 pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
     scan::check("query", text).map_err(as_query)?;
-    let tree = parse("query", text, false, |parser| parser.parse_user_query());
+    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
     let tree: Ref<Query> = tree.map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
@@ -105,7 +105,7 @@ pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>)
     }
 }
 
-fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
+pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
     scan::check(&file.display, &file.text)?;
     parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new))
 }
@@ -130,7 +130,11 @@ fn parse<T>(
     match parsed {
         Ok(Ok(tree)) => Ok(tree),
         Ok(Err(error)) => {
-            let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
+            let Rendered { mut message, location } = Rendered::parse(&format!("{error:#}"));
+            if message == "expecting" {
+                // The end that a query has is no text that the parser could name.
+                "malformed query".clone_into(&mut message);
+            }
             let whole_file = || Location { file: display.to_owned(), row: 0, col: 0 };
             Err(LoadError::new("rego_parse_error", message, Some(location.unwrap_or_else(whole_file))))
         }

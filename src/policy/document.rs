@@ -10,9 +10,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 
 /// Most digits of one number, exponent applied.
 const MAX_DIGITS: usize = 1_000;
-/// Nesting of a YAML document (JSON: 128, by serde_json).
+/// Nesting of a YAML document (JSON: 128, by `serde_json`).
 const MAX_YAML_DEPTH: usize = 128;
-/// The member name by which serde_json hands over exact numbers; a document that spells it out would smuggle one in.
+/// The member name by which `serde_json` hands over exact numbers; a document that spells it out would smuggle one in.
 const NUMBER_TOKEN: &str = "$serde_json::private::Number";
 
 /// Why a text is not a document.

@@ -2,9 +2,11 @@
 //! not interrupt a builtin, so what its arguments ask for is measured first. Within the bounds the engine's own code
 //! runs; what is refused ends the evaluation, whatever its mode, because undefined could turn a deny into an allow.
 
+mod measure;
+mod paths;
+
 use std::{
     cell::Cell,
-    collections::BTreeSet,
     sync::LazyLock,
     time::{Duration, Instant, SystemTime},
 };
@@ -12,9 +14,12 @@ use std::{
 use regorus::{
     LimitError, Source, Value,
     unstable::{BUILTINS, Expr, Parser, Ref, Span},
-    value::Object,
 };
 
+use self::{
+    measure::{NODE, bits, depth, weigh, weight},
+    paths::reachable_paths,
+};
 use super::{
     builtins::{Builtin, BuiltinError, TYPE_MARK},
     document,
@@ -26,23 +31,17 @@ pub(super) const LIMIT_MARK: &str = "\u{1}limit\u{1}";
 
 /// Most that one call may read or write, in bytes of text plus [`NODE`] for every value, shared parts counted each time.
 const MAX_BYTES: usize = 8 << 20;
-/// What a value that is no string counts.
-const NODE: usize = 8;
 /// Most comparisons of a naive text search: the product of both lengths.
 const MAX_PRODUCT: usize = 1 << 26;
 /// Most elements that a range makes.
-const MAX_RANGE: u64 = 1_000_000;
+const MAX_RANGE: f64 = 1_000_000.0;
 /// Most bits that shifting or multiplying makes.
-const MAX_BITS: f64 = 65_536.0;
+const MAX_BITS: u64 = 1 << 20;
 /// Longest pattern, and longest text for one.
 const MAX_PATTERN: usize = 16 << 10;
 const MAX_HAYSTACK: usize = 1 << 20;
 /// Deepest value that a patch makes.
 const MAX_PATCH_DEPTH: usize = 512;
-/// Longest path, and most steps, of `graph.reachable_paths`.
-const MAX_PATH: usize = 1_000;
-const MAX_STEPS: usize = 1_000_000;
-
 type Outcome = Result<Value, BuiltinError>;
 
 thread_local! {
@@ -110,7 +109,6 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("base64url.encode", 1, |a| sized("base64url.encode", a)),
         guarded("base64url.encode_no_pad", 1, |a| sized("base64url.encode_no_pad", a)),
         guarded("bits.lsh", 2, shift),
-        guarded("bits.rsh", 2, shift_right),
         guarded("concat", 2, concat),
         guarded("format_int", 2, |a| sized("format_int", a)),
         guarded("glob.match", 3, |a| pattern("glob.match", a, 0, 2)),
@@ -189,38 +187,6 @@ fn limit(name: &str, what: impl std::fmt::Display) -> BuiltinError {
 
 fn too_much(name: &str) -> BuiltinError {
     limit(name, format_args!("would read or make more than {MAX_BYTES} bytes"))
-}
-
-/// What a value counts, at most `most`.
-fn weight(value: &Value, most: usize) -> usize {
-    let mut left = most;
-    let _ = weigh(value, &mut left);
-    most - left
-}
-
-fn weigh(value: &Value, left: &mut usize) -> bool {
-    let own = match value {
-        Value::String(text) => text.len() + NODE,
-        Value::Number(number) if number.as_f64().is_none_or(|n| n.abs() > 1e18) => NODE + bits(value) as usize / 3,
-        _ => NODE,
-    };
-    *left = left.saturating_sub(own);
-    *left > 0
-        && match value {
-            Value::Array(items) => items.iter().all(|item| weigh(item, left)),
-            Value::Set(items) => items.iter().all(|item| weigh(item, left)),
-            Value::Object(members) => members.iter().all(|(key, member)| weigh(key, left) && weigh(member, left)),
-            _ => true,
-        }
-}
-
-/// How many bits a number has, about.
-fn bits(value: &Value) -> f64 {
-    let Value::Number(number) = value else { return 0.0 };
-    match number.as_f64() {
-        Some(n) if n.is_finite() => n.abs().log2().max(1.0),
-        _ => number.to_big().map_or(MAX_BITS, |big| big.bits() as f64),
-    }
 }
 
 fn text(args: &[Value], index: usize) -> &str {
@@ -364,23 +330,21 @@ fn walk(args: &[Value]) -> Outcome {
 }
 
 fn shift(args: &[Value]) -> Outcome {
-    let by = args.get(1).and_then(|by| by.as_f64().ok()).unwrap_or_default();
-    if by + args.first().map_or(0.0, bits) > MAX_BITS {
+    let by = match args.get(1) {
+        Some(Value::Number(by)) => by.as_u64().unwrap_or_default(),
+        _ => 0,
+    };
+    if by.saturating_add(args.first().map_or(0, bits)) > MAX_BITS {
         return Err(limit("bits.lsh", format_args!("result has more than {MAX_BITS} bits")));
     }
     engine("bits.lsh", args)
 }
 
-/// Shifting right makes nothing large, but the engine refuses counts over 32 bits with an error of its own.
-fn shift_right(args: &[Value]) -> Outcome {
-    engine("bits.rsh", args)
-}
-
 fn multiply(args: &[Value]) -> Outcome {
-    let all: f64 = match args.first() {
-        Some(Value::Array(items)) => items.iter().map(bits).sum(),
-        Some(Value::Set(items)) => items.iter().map(bits).sum(),
-        _ => 0.0,
+    let all = match args.first() {
+        Some(Value::Array(items)) => items.iter().map(bits).fold(0, u64::saturating_add),
+        Some(Value::Set(items)) => items.iter().map(bits).fold(0, u64::saturating_add),
+        _ => 0,
     };
     if all > MAX_BITS {
         return Err(limit("product", format_args!("result has more than {MAX_BITS} bits")));
@@ -404,7 +368,7 @@ fn elements(name: &'static str, args: &[Value], step: f64) -> Outcome {
     let at = |index| args.get(index).and_then(|value: &Value| value.as_f64().ok()).unwrap_or(f64::INFINITY);
     let both_numbers = args.iter().all(|value| matches!(value, Value::Number(_)));
     let count = ((at(1) - at(0)) / step).abs();
-    if both_numbers && !(count < MAX_RANGE as f64) {
+    if both_numbers && (count.is_nan() || count >= MAX_RANGE) {
         return Err(limit(name, format_args!("would make more than {MAX_RANGE} elements")));
     }
     engine(name, args)
@@ -480,81 +444,6 @@ fn patch(args: &[Value]) -> Outcome {
         }
     }
     engine("json.patch", args)
-}
-
-/// How deep a value nests, at most `most`.
-fn depth(value: &Value, most: usize) -> usize {
-    if most == 0 {
-        return 0;
-    }
-    let below = |value| depth(value, most - 1);
-    1 + match value {
-        Value::Array(items) => items.iter().map(below).max().unwrap_or_default(),
-        Value::Set(items) => items.iter().map(below).max().unwrap_or_default(),
-        Value::Object(members) => members.iter().map(|(_, member)| below(member)).max().unwrap_or_default(),
-        _ => 0,
-    }
-}
-
-// === graph.reachable_paths ===
-
-/// All paths of a graph: their number can be exponential, so steps are counted and the clock is looked at.
-struct Paths<'g> {
-    graph: &'g Object,
-    path: Vec<Value>,
-    found: BTreeSet<Value>,
-    steps: usize,
-}
-
-fn reachable_paths(args: &[Value]) -> Outcome {
-    let [Value::Object(graph), initial] = args else { return engine("graph.reachable_paths", args) };
-    let mut paths = Paths { graph, path: Vec::new(), found: BTreeSet::new(), steps: 0 };
-    match initial {
-        Value::Array(nodes) => nodes.iter().try_for_each(|node| paths.visit(node))?,
-        Value::Set(nodes) => nodes.iter().try_for_each(|node| paths.visit(node))?,
-        _ => return Err(BuiltinError::Type("graph.reachable_paths: operand 2 must be one of {set, array}".to_owned())),
-    }
-    Ok(Value::from(paths.found))
-}
-
-impl Paths<'_> {
-    fn visit(&mut self, node: &Value) -> Result<(), BuiltinError> {
-        self.steps += 1 + self.path.len();
-        let late = self.steps % 64 == 0 && time_left().is_zero();
-        if late || self.steps > MAX_STEPS || self.path.len() > MAX_PATH {
-            return Err(limit("graph.reachable_paths", "the graph has too many paths, or too long ones"));
-        }
-        let neighbours = match self.graph.get(node) {
-            // A path ends before what is no node of the graph.
-            None => return self.ends(),
-            Some(_) if self.path.contains(node) => return self.ends(),
-            Some(neighbours) => neighbours,
-        };
-        self.path.push(node.clone());
-        let none = match neighbours {
-            Value::Array(nodes) if !nodes.is_empty() => {
-                nodes.iter().try_for_each(|node| self.visit(node))?;
-                false
-            }
-            Value::Set(nodes) if !nodes.is_empty() => {
-                nodes.iter().try_for_each(|node| self.visit(node))?;
-                false
-            }
-            _ => true,
-        };
-        if none {
-            self.ends()?;
-        }
-        self.path.pop();
-        Ok(())
-    }
-
-    fn ends(&mut self) -> Result<(), BuiltinError> {
-        if !self.path.is_empty() {
-            self.found.insert(Value::from(self.path.clone()));
-        }
-        Ok(())
-    }
 }
 
 // === the engine's own ===

@@ -1,12 +1,9 @@
 //! Ad-hoc queries: any Rego query against the loaded policies and data, with its bindings, in the shape that OPA's query
 //! API and `opa eval` print. Queries pass the checks that rules pass.
 
-use regorus::{
-    Value,
-    unstable::{Expr, Literal, Query},
-};
+use regorus::Value;
 
-use super::{EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json};
+use super::{EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json, set::QUERY, solutions::Solutions};
 
 /// The engine's name for the text of a query.
 pub(super) const QUERY_FILE: &str = "<query.rego>";
@@ -51,11 +48,26 @@ impl PolicySet {
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
         let (facts, tree) = check::query(query, &self.facts)?;
-        let shape = Shape::of(&tree);
-        let (result, prints) = self.run_query(query, &facts, input, options)?;
-        let rows: Vec<QueryRow> = result.result.into_iter().map(row).filter(|row| shape.holds(row)).collect();
+        let solutions = Solutions::new(query, &tree, &facts, &self.facts.names);
+        let in_query = |mut error: EvalError| {
+            if let Some(at) = error.location.as_mut().filter(|at| at.file == QUERY) {
+                solutions.original_place(at, &error.message);
+            }
+            error
+        };
+        let (rows, prints) = if solutions.names_all_data() {
+            // The engine cannot assemble all of `data` inside of a comprehension.
+            let (result, prints) = self.run_query(query, &facts, input, options)?;
+            (result.result.into_iter().map(row).collect(), prints)
+        } else {
+            let (facts, _) = check::query(&solutions.text, &self.facts).map_err(in_query)?;
+            let (result, prints) = self.run_query(&solutions.text, &facts, input, options).map_err(in_query)?;
+            let value = result.result.into_iter().next().and_then(|row| row.expressions.into_iter().next());
+            (value.map(|expression| solutions.rows(&expression.value)).unwrap_or_default(), prints)
+        };
         let mut left = self.max_result_bytes();
-        for value in rows.iter().flat_map(|row| row.expressions.iter().map(|e| &e.value)) {
+        let expressions = rows.iter().flat_map(|row| row.expressions.iter().map(|e| &e.value));
+        for value in expressions.chain(rows.iter().flat_map(|row| row.bindings.iter().map(|(_, value)| value))) {
             if !json::spend_value(value, &mut left) {
                 return Err(EvalError::new(EvalErrorKind::OutputLimit, "result of the query is too large"));
             }
@@ -72,59 +84,6 @@ impl PolicySet {
     }
 }
 
-// === impl Shape ===
-
-/// What a query must give to be satisfied.
-struct Shape {
-    /// Its expressions.
-    statements: usize,
-    /// `false` is an answer. Only of a query of one expression that is tested once; else it means that there is none.
-    may_be_false: bool,
-}
-
-impl Shape {
-    fn of(query: &Query) -> Self {
-        let may_be_false = match query.stmts.as_slice() {
-            [only] => match &only.literal {
-                Literal::Expr { expr, .. } => !matches!(**expr, Expr::AssignExpr { .. }) && !iterates(expr),
-                _ => false,
-            },
-            _ => false,
-        };
-        let silent = query.stmts.iter().filter(|statement| matches!(statement.literal, Literal::SomeVars { .. }));
-        Self { statements: query.stmts.len() - silent.count(), may_be_false }
-    }
-
-    fn holds(&self, row: &QueryRow) -> bool {
-        row.expressions.len() >= self.statements
-            && row.expressions.iter().all(|expression| match expression.value {
-                Value::Undefined => false,
-                Value::Bool(false) => self.may_be_false,
-                _ => true,
-            })
-    }
-}
-
-/// Does a reference of the expression have a variable among its steps? Comprehensions keep theirs to themselves.
-fn iterates(expr: &Expr) -> bool {
-    match expr {
-        Expr::RefBrack { refr, index, .. } => matches!(**index, Expr::Var { .. }) || iterates(refr) || iterates(index),
-        Expr::RefDot { refr, .. } => iterates(refr),
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().any(|item| iterates(item)),
-        Expr::Object { fields, .. } => fields.iter().any(|(_, key, value)| iterates(key) || iterates(value)),
-        Expr::Call { params, .. } => params.iter().any(|param| iterates(param)),
-        Expr::UnaryExpr { expr, .. } => iterates(expr),
-        Expr::BinExpr { lhs, rhs, .. }
-        | Expr::BoolExpr { lhs, rhs, .. }
-        | Expr::ArithExpr { lhs, rhs, .. }
-        | Expr::AssignExpr { lhs, rhs, .. } => iterates(lhs) || iterates(rhs),
-        Expr::Membership { key, value, collection, .. } => {
-            key.as_ref().is_some_and(|key| iterates(key)) || iterates(value) || iterates(collection)
-        }
-        _ => false,
-    }
-}
-
 fn row(row: regorus::QueryResult) -> QueryRow {
     let expressions = row.expressions.into_iter().map(|expression| ExpressionValue {
         value: expression.value,
@@ -133,10 +92,8 @@ fn row(row: regorus::QueryResult) -> QueryRow {
         col: expression.location.col,
     });
     let bindings = row.bindings.as_object().map(|members| {
-        members
-            .iter_sorted()
-            .map(|(name, value)| (name.as_string().map_or("", |n| n).to_owned(), value.clone()))
-            .collect()
+        let members = members.iter_sorted();
+        members.map(|(name, value)| (name.as_string().map_or("", |n| n).to_owned(), value.clone())).collect()
     });
     QueryRow { expressions: expressions.collect(), bindings: bindings.unwrap_or_default() }
 }

@@ -32,7 +32,7 @@ const CHECK_INTERVAL: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64)
     None => std::num::NonZeroU32::MIN,
 };
 /// How messages name an ad-hoc query.
-const QUERY: &str = "query";
+pub(super) const QUERY: &str = "query";
 /// Most modules that may have a compile error before the rest is not looked at any more.
 const MOST_COMPILE_ERRORS: usize = 20;
 
@@ -41,7 +41,7 @@ pub struct PolicySet {
     machine: Machine,
     tree: Tree,
     pub(super) facts: Facts,
-    files: Vec<RegoFile>,
+    pub(super) files: Vec<RegoFile>,
     data: Value,
     bundles: Vec<BundleInfo>,
     modules: Vec<ModuleInfo>,

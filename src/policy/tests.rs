@@ -131,3 +131,204 @@ fn builtins_of_ours_take_an_output_argument_and_are_replaced_by_with() {
     let rows = set.query("f := 1; x := count([3, 4]) with count as max", None, &strict).unwrap().rows;
     assert_eq!(to_opa_json(&rows[0].bindings[1].1), "4");
 }
+
+/// Every error of a bundle, as an operator sees it.
+fn refuses(files: &[(&str, &str)], want: &[&str]) {
+    assert_eq!(load(files).map(|_| ()).unwrap_err(), want);
+}
+
+#[test]
+fn every_problem_is_reported_with_its_place() {
+    refuses(
+        &[
+            ("a.rego", "package a\n\np := q\nq := p\nr := nope(1)\ns := count(1, 2, 3)\n"),
+            ("b.rego", "package b\n\np := {\n"),
+            ("c.rego", "package c\n\nq if http.send({})\nt if stratswith(\"a\", \"b\")\n"),
+            ("d/data.json", "{\n  \"x\": 1,\n}"),
+        ],
+        &["dir/d/data.json:3:1: bundle_error: trailing comma"],
+    );
+    refuses(
+        &[
+            ("a.rego", "package a\n\np := q\nq := p\nr := startswitch(1, 2)\ns := count(1, 2, 3)\n"),
+            ("b.rego", "package b\n\np := {\n"),
+            ("c.rego", "package c\n\nq if http.send({})\nf(x) := f(x)\n"),
+        ],
+        &[
+            "dir/b.rego:4:1: rego_parse_error: expecting expression",
+            "dir/a.rego:6:6: rego_type_error: count: too many arguments: have 3, want 1",
+            "dir/c.rego:3:6: rego_type_error: http.send is not supported: a decision must not wait for the network; \
+             load what the policy needs as data instead",
+            "dir/a.rego:3:1: rego_recursion_error: rule data.a.p is recursive: data.a.p -> data.a.q -> data.a.p",
+            "dir/a.rego:4:1: rego_recursion_error: rule data.a.q is recursive: data.a.q -> data.a.p -> data.a.q",
+            "dir/c.rego:4:1: rego_recursion_error: rule data.c.f is recursive: data.c.f -> data.c.f",
+        ],
+    );
+    refuses(
+        &[("a.rego", "package a\np := startswitch(1, 2)\nq := nope.nope(1)\n")],
+        &[
+            "dir/a.rego:2:6: rego_type_error: undefined function startswitch; did you mean startswith?",
+            "dir/a.rego:3:6: rego_type_error: undefined function nope.nope",
+        ],
+    );
+    refuses(
+        &[("a.rego", "package a\np if x > 1\n"), ("b.rego", "package b\nq if {\n  y == 1\n}\n")],
+        &[
+            "dir/a.rego:2:6: rego_unsafe_var_error: var x is unsafe",
+            "dir/b.rego:3:3: rego_unsafe_var_error: var y is unsafe",
+        ],
+    );
+}
+
+#[test]
+fn names_that_mean_two_things_are_conflicts_in_opas_words() {
+    refuses(
+        &[("a.rego", "package a\np := 1\np(x) := x\n")],
+        &["dir/a.rego:3:1: rego_type_error: conflicting rules data.a.p found"],
+    );
+    refuses(
+        &[("a.rego", "package a\np := 1\np contains 1\n")],
+        &["dir/a.rego:3:1: rego_type_error: conflicting rules data.a.p found"],
+    );
+    refuses(
+        &[("a.rego", "package a\ndefault p := 1\ndefault p := 2\n")],
+        &["dir/a.rego:3:9: rego_type_error: multiple default rules data.a.p found"],
+    );
+    refuses(
+        &[("a.rego", "package a\nb := 1\n"), ("b.rego", "package a.b\nx := 1\n")],
+        &[
+            "dir/a.rego:2:1: rego_type_error: rule data.a.b conflicts with [data.a.b.x]",
+            "dir/b.rego:1:1: rego_type_error: package a.b conflicts with rule defined at dir/a.rego:2:1",
+        ],
+    );
+    refuses(
+        &[("a.rego", "package a\nb := 1\n"), ("a/data.json", r#"{"b":2}"#)],
+        &["dir/a.rego:2:1: rego_compile_error: conflicting rule for data path a/b found"],
+    );
+    refuses(
+        &[("a/data.json", r#"{"b":2}"#), ("data.json", r#"{"a":{"b":3}}"#)],
+        &["dir/data.json: bundle_error: merge error: `data.a.b` has another value already"],
+    );
+    refuses(
+        &[(".manifest", r#"{"roots":["x"]}"#), ("a.rego", "package a\nb := 1\n"), ("y/data.json", "{}")],
+        &[
+            "dir: bundle_error: manifest roots [x] do not permit data at path '/y' (hint: check bundle directory structure)",
+        ],
+    );
+    refuses(
+        &[(".manifest", r#"{"roots":["x"]}"#), ("a.rego", "package a\nb := 1\n")],
+        &["dir/a.rego:1:1: bundle_error: manifest roots [x] do not permit 'package a' in module 'b/a.rego'"],
+    );
+    refuses(
+        &[(".manifest", r#"{"roots":["x","x/y"]}"#)],
+        &["dir/.manifest: bundle_error: manifest has overlapped roots: 'x' and 'x/y'"],
+    );
+}
+
+#[test]
+fn bundles_that_own_the_same_documents_are_refused() {
+    let bundle = |name: &str, roots: &str| Source {
+        name: name.into(),
+        origin: name.into(),
+        ..source(&[(".manifest", &format!(r#"{{"roots":{roots},"revision":"r-{name}"}}"#))])
+    };
+    let load = |a: &str, b: &str| PolicySet::load(vec![bundle("a", a), bundle("b", b)], &Settings::default());
+    let words = |errors: Vec<LoadError>| errors[0].to_string();
+    assert_eq!(
+        load(r#"["x"]"#, r#"["x"]"#).map_err(words).unwrap_err(),
+        "bundle_error: detected overlapping roots in manifests for these bundles: [a, b] (root x is in multiple bundles)"
+    );
+    assert!(load(r#"["x"]"#, r#"["x/y"]"#).is_err());
+    let set = load(r#"["x"]"#, r#"["xy"]"#).unwrap();
+    assert_eq!(set.bundles()[1].revision, "r-b");
+    evaluates(&set, &[("system/bundles/a/manifest/revision", r#""r-a""#)]);
+}
+
+#[test]
+fn reads_of_claims_are_seen_through_every_alias() {
+    let cases = [
+        ("p := input.token.claims.role", "role"),
+        ("p := input[\"token\"].claims[\"role\"]", "role"),
+        ("p := x if { c := input.token.claims; x := c.role }", "role"),
+        ("p := x if { t := input.token; c := t.claims; x := c.role }", "role"),
+        ("import input.token.claims\np := claims.role", "role"),
+        ("import input.token as t\np := t.claims.role", "role"),
+        ("p := object.get(input.token.claims, \"role\", \"\")", "role"),
+        ("p := object.get(input, [\"token\", \"claims\", \"role\"], \"\")", "role"),
+        ("p := input.token.claims[input.name]", "*"),
+        ("p := input.token.claims", "*"),
+        ("f(c) := c.role\np := f(input.token.claims)", "*"),
+        ("p if { some k, v in input.token.claims; k == v }", "*"),
+        ("p := [x | x := input.token.claims.role.name]", "role"),
+        ("p if { input.token.claims = {\"role\": r}; r == 1 }", "*"),
+        ("p if input.token.subject == \"x\"", ""),
+        ("p if input.claims.role", ""),
+        ("token := {\"claims\": {\"role\": 1}}\np := token.claims.role", ""),
+    ];
+    for (text, want) in cases {
+        let set = load(&[("a.rego", &format!("package a\n{text}\n"))]).unwrap();
+        let mut found: Vec<_> = set.claim_reads().iter().map(|read| read.claim.as_deref().unwrap_or("*")).collect();
+        found.dedup();
+        assert_eq!(found.join(","), want, "{text}");
+        assert!(set.claim_reads().iter().all(|read| read.location.row >= 2), "{text}");
+    }
+}
+
+#[test]
+fn builtin_errors_are_undefined_unless_the_call_is_strict() {
+    let set = load(&[(
+        "a.rego",
+        "package a\nzero := 1 / 0\nnumber := to_number(\"x\")\nallow if not number\nsum_of := sum(\"x\")\nparse := json.unmarshal(1)\n\
+         twice := x if some x in [1, 2]\nlong := numbers.range(1, 999999999)\nopen if not long\n",
+    )])
+    .unwrap();
+    let strict = EvalOptions { strict_builtin_errors: true, ..EvalOptions::default() };
+    for (path, lenient, strictly) in [
+        ("a/zero", "undefined", "b/a.rego:2:11: eval_builtin_error: divide by zero"),
+        ("a/number", "undefined", "b/a.rego:3:20: eval_builtin_error: could not parse string as number"),
+        ("a/allow", "true", "b/a.rego:3:20: eval_builtin_error: could not parse string as number"),
+        ("a/parse", "undefined", "b/a.rego:6:24: eval_type_error: json.unmarshal: operand 1 must be string"),
+        (
+            "a/twice",
+            "b/a.rego:7:1: eval_conflict_error: complete rules must not produce multiple outputs",
+            "b/a.rego:7:1: eval_conflict_error: complete rules must not produce multiple outputs",
+        ),
+        (
+            "a/open",
+            "b/a.rego:8:22: eval_resource_limit: numbers.range: would make more than 1000000 elements",
+            "b/a.rego:8:22: eval_resource_limit: numbers.range: would make more than 1000000 elements",
+        ),
+    ] {
+        let path = DataPath::from_slash(path);
+        assert_eq!(show(set.evaluate(&path, None, &EvalOptions::default())), lenient, "{path}");
+        assert_eq!(show(set.evaluate(&path, None, &strict)), strictly, "{path}");
+    }
+}
+
+#[test]
+fn queries_have_bindings_and_pass_the_checks_of_rules() {
+    let set = load(&[("a.rego", "package a\nxs := [1, 2]\nf(x) := x + 1\n")]).unwrap();
+    let query = |text: &str| match set.query(text, None, &EvalOptions::default()) {
+        Ok(result) => {
+            let row = |row: &QueryRow| {
+                let bindings: Vec<_> = row.bindings.iter().map(|(n, v)| format!("{n}={}", to_opa_json(v))).collect();
+                let values: Vec<_> = row.expressions.iter().map(|e| to_opa_json(&e.value)).collect();
+                format!("[{}] {}", values.join(","), bindings.join(","))
+            };
+            result.rows.iter().map(row).collect::<Vec<_>>().join("; ")
+        }
+        Err(error) => format!("{} {}", error.location.map(|at| at.to_string()).unwrap_or_default(), error.message),
+    };
+    assert_eq!(query("data.a.xs"), "[[1,2]] ");
+    assert_eq!(query("x := data.a.f(1)"), "[true] x=2");
+    assert_eq!(query("data.a.xs[i] = x"), "[true] i=0,x=1; [true] i=1,x=2");
+    assert_eq!(query("data.a.nope"), "");
+    assert_eq!(query("data.a.xs["), "query:1:1 rego_parse_error: malformed query");
+    assert_eq!(query("nope(1)"), "query:1:1 rego_type_error: undefined function nope");
+    assert_eq!(query("x > 1"), "query:1:1 rego_unsafe_var_error: var x is unsafe");
+    assert!(query("http.send({})").starts_with("query:1:1 rego_type_error: http.send is not supported"));
+    assert_eq!(
+        query(&format!("{}1", "1+".repeat(200))),
+        "query:1:258 rego_limit_error: expression has more than 128 operators; split it"
+    );
+}

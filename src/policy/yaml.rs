@@ -1,5 +1,5 @@
 //! [`Value`] → YAML in block style, as OPA's `yaml.marshal` writes it. The engine's own writer spells numbers out as
-//! objects, because of the exact numbers of serde_json that it shares with us.
+//! objects, because of the exact numbers of `serde_json` that it shares with us.
 
 use regorus::Value;
 

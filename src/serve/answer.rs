@@ -13,10 +13,15 @@ use http::{
 use serde::Serialize;
 
 use super::json;
-use crate::policy::{EvalError, Location};
+use crate::{
+    authorize::DecisionId,
+    policy::{EvalError, Location},
+};
 
 /// OPA's threshold (`server.encoding.gzip.min_length`): smaller bodies are not worth compressing.
 const GZIP_FROM: usize = 1024;
+
+const DECISION_ID: HeaderName = HeaderName::from_static("x-claimgate-decision-id");
 
 /// An answer before it becomes an HTTP response.
 #[derive(Debug)]
@@ -120,6 +125,14 @@ impl Answer {
     /// Adds a header.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Names the decision in a header, for answers whose body has no room for it. Nothing else can set that header.
+    pub(super) fn of_decision(mut self, id: DecisionId) -> Self {
+        // A UUID is a header value.
+        let id = HeaderValue::from_str(&id.to_string()).unwrap_or(HeaderValue::from_static(""));
+        self.headers.insert(DECISION_ID, id);
         self
     }
 

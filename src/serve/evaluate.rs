@@ -34,7 +34,7 @@ pub(super) async fn evaluate(
     if !snapshot.policies.may_block() {
         return snapshot.policies.evaluate(path, input, &options).map_err(Failure::Evaluation);
     }
-    let patience = deadline(snapshot, &options) + SLACK;
+    let patience = options.deadline.unwrap_or(snapshot.policies.deadline()) + SLACK;
     // A thread that does not come back keeps its permit, so the pool cannot grow beyond its bound.
     let Ok(Ok(permit)) = tokio::time::timeout(patience, Arc::clone(&app.blocking).acquire_owned()).await else {
         return Err(Failure::Overloaded);
@@ -54,11 +54,6 @@ pub(super) async fn evaluate(
             "evaluation did not end in time; a builtin is still running",
         ))),
     }
-}
-
-fn deadline(snapshot: &Snapshot, options: &EvalOptions) -> Duration {
-    let _ = snapshot;
-    options.deadline.unwrap_or(Duration::from_millis(100))
 }
 
 // === impl Failure ===

@@ -46,7 +46,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix { socket: UnixListener, _file: SocketFile },
 }
 
 /// Removes the socket's file when the listener closes.
@@ -86,7 +86,7 @@ impl Listener {
             Listen::Unix { path, mode } => {
                 let address = format!("unix://{}", path.display());
                 let socket = bind_unix(path, *mode).await.map_err(|error| failed(&address, error))?;
-                Ok(Self { socket: Socket::Unix(socket, SocketFile(path.clone())), address })
+                Ok(Self { socket: Socket::Unix { socket, _file: SocketFile(path.clone()) }, address })
             }
         }
     }
@@ -158,7 +158,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok((Stream::Tcp(stream), Peer::tcp(address)))
             }
-            Socket::Unix(socket, _) => {
+            Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
                 Ok((Stream::Unix(stream), Peer { address: None, text: "@".into() }))
             }

@@ -20,7 +20,7 @@ use http::{StatusCode, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use super::{
-    App, Arrival, OpaIdentity,
+    App, Arrival, CATCH_ALL, OpaIdentity,
     answer::Answer,
     body, health,
     identity::{self, Unidentified},
@@ -80,9 +80,6 @@ pub(super) fn label(path: &str) -> &'static str {
         .find(|(prefix, _)| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     found.map_or(CATCH_ALL, |(_, label)| label)
 }
-
-/// The label of everything that has no route.
-pub(super) const CATCH_ALL: &str = "catchall";
 
 // === paths ===
 

@@ -37,7 +37,7 @@ const ID_TOKEN_CLAIMS: [(&str, &str); 3] =
 
 impl Payload {
     pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
-        let claims = json::parse_object(&token.payload_bytes()?, limits.json()).map_err(TokenError::Payload)?;
+        let claims = json::parse_object(&token.payload, limits.json()).map_err(TokenError::Payload)?;
         Ok(Self(claims))
     }
 

@@ -22,12 +22,13 @@ pub struct Limits {
     pub json_members: usize,
 }
 
-/// The three parts of a token, still encoded. Only base64url characters are in them.
-#[derive(Clone, Copy)]
+/// A token whose format is sound: three decoded parts, nothing of them judged.
 pub(super) struct Compact<'t> {
-    pub(super) header: &'t str,
-    pub(super) payload: &'t str,
-    pub(super) signature: &'t str,
+    pub(super) header: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) signature: Vec<u8>,
+    /// The signature as it stands in the token.
+    pub(super) signature_text: &'t str,
     /// What was signed: header, dot, payload.
     pub(super) signing_input: &'t str,
 }
@@ -107,19 +108,13 @@ impl<'t> Compact<'t> {
             }
         }
         let signing_input = text.rsplit_once('.').map_or("", |(input, _)| input);
-        Ok(Self { header, payload, signature, signing_input })
-    }
-
-    pub(super) fn header_bytes(&self) -> Result<Vec<u8>, TokenError> {
-        decode("header", self.header)
-    }
-
-    pub(super) fn payload_bytes(&self) -> Result<Vec<u8>, TokenError> {
-        decode("payload", self.payload)
-    }
-
-    pub(super) fn signature_bytes(&self) -> Result<Vec<u8>, TokenError> {
-        decode("signature", self.signature)
+        Ok(Self {
+            header: decode("header", header)?,
+            payload: decode("payload", payload)?,
+            signature: decode("signature", signature)?,
+            signature_text: signature,
+            signing_input,
+        })
     }
 }
 
@@ -146,11 +141,7 @@ mod tests {
 
     fn check(text: &str, expected: Result<(), &str>) {
         let raw = RawToken::new(text);
-        let split = Compact::split(&raw, Limits::default(), EmptyPayload::Refused).and_then(|token| {
-            token.header_bytes()?;
-            token.payload_bytes()?;
-            token.signature_bytes()
-        });
+        let split = Compact::split(&raw, Limits::default(), EmptyPayload::Refused);
         assert_eq!(split.map(drop).map_err(|error| error.code()), expected, "{text:.60}");
     }
 

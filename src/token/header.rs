@@ -65,7 +65,7 @@ impl Header {
 
 /// The header's members, decoded and strictly parsed, nothing judged.
 pub(super) fn members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
-    json::parse_object(&token.header_bytes()?, limits.json()).map_err(TokenError::Header)
+    json::parse_object(&token.header, limits.json()).map_err(TokenError::Header)
 }
 
 /// A media type as RFC 7515 §4.1.9 compares it: any case, `application/` left out.

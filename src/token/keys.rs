@@ -4,7 +4,11 @@
 mod admission;
 mod weak;
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use aws_lc_rs::digest;
 use serde::Deserialize;
@@ -36,9 +40,9 @@ pub struct KeySet {
 pub struct DroppedKey {
     /// Position in the set, from 0.
     pub index: usize,
-    /// Its `kid`, when it has a readable one.
+    /// Its `kid`, when it has a readable one; at most 64 characters of it.
     pub kid: Option<String>,
-    /// Stable snake_case reason: `wrong_use`, `rsa_modulus_too_short`, …
+    /// Stable `snake_case` reason: `wrong_use`, `rsa_modulus_too_short`, …
     pub reason: &'static str,
 }
 
@@ -46,7 +50,7 @@ pub struct DroppedKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct KeySetError {
-    /// Stable snake_case code.
+    /// Stable `snake_case` code.
     pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,
@@ -62,6 +66,7 @@ pub(super) enum KeyMiss {
 
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_KEYS: usize = 100;
+const KID_SHOWN_CHARACTERS: usize = 64;
 
 /// A JWKS (RFC 7517 §5) or a single JWK. Other members are ignored, as the RFC demands.
 #[derive(Deserialize)]
@@ -108,12 +113,17 @@ impl KeySet {
         let raw_keys = split(json, origin)?;
         let mut dropped = Vec::new();
         let mut admitted = Vec::new();
+        let mut unreadable = BTreeSet::new();
         for (index, raw) in raw_keys.iter().enumerate() {
             match admit(raw.get().as_bytes(), origin, allowed) {
                 Ok(key) => admitted.push((index, key)),
-                Err((kid, reason)) => dropped.push(DroppedKey { index, kid, reason: reason.code() }),
+                Err((kid, reason)) => {
+                    dropped.push(DroppedKey::new(index, kid.as_deref(), reason));
+                    unreadable.extend(kid.filter(|_| reason == Reason::Malformed));
+                }
             }
         }
+        drop_claimed_twice(&mut admitted, &mut dropped, &unreadable);
         drop_rivals(&mut admitted, &mut dropped, Reason::DuplicateKeyId, |one, other| {
             one.key_id().is_some() && one.key_id() == other.key_id() && one.algorithm() == other.algorithm()
         });
@@ -177,6 +187,15 @@ impl KeySet {
     }
 }
 
+// === impl DroppedKey ===
+
+impl DroppedKey {
+    fn new(index: usize, kid: Option<&str>, reason: Reason) -> Self {
+        let kid = kid.map(|kid| kid.chars().take(KID_SHOWN_CHARACTERS).collect());
+        Self { index, kid, reason: reason.code() }
+    }
+}
+
 // === impl KeySetError ===
 
 impl KeySetError {
@@ -211,6 +230,21 @@ fn split(json: &[u8], origin: KeyOrigin) -> Result<Vec<&RawValue>, KeySetError> 
     Ok(keys)
 }
 
+/// Moves every key to the dropped ones whose `kid` a malformed key has too: which of the two is meant cannot be known.
+fn drop_claimed_twice(
+    admitted: &mut Vec<(usize, VerifyKey)>,
+    dropped: &mut Vec<DroppedKey>,
+    unreadable: &BTreeSet<String>,
+) {
+    admitted.retain(|(index, key)| {
+        let is_contested = key.key_id().is_some_and(|kid| unreadable.contains(kid));
+        if is_contested {
+            dropped.push(DroppedKey::new(*index, key.key_id(), Reason::DuplicateKeyId));
+        }
+        !is_contested
+    });
+}
+
 /// Moves every key that has a rival to the dropped ones: which of the two is meant cannot be known.
 fn drop_rivals(
     admitted: &mut Vec<(usize, VerifyKey)>,
@@ -226,8 +260,7 @@ fn drop_rivals(
     admitted.retain(|(index, key)| {
         let loses = losers.contains(index);
         if loses {
-            let kid = key.key_id().map(str::to_owned);
-            dropped.push(DroppedKey { index: *index, kid, reason: reason.code() });
+            dropped.push(DroppedKey::new(*index, key.key_id(), reason));
         }
         !loses
     });

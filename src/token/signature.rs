@@ -93,9 +93,9 @@ impl VerifyKey {
         let message = token.signing_input.as_bytes();
         let good = match &self.verifier {
             Verifier::Library(key, algorithm) => {
-                jsonwebtoken::crypto::verify(token.signature, message, key, *algorithm).unwrap_or(false)
+                jsonwebtoken::crypto::verify(token.signature_text, message, key, *algorithm).unwrap_or(false)
             }
-            Verifier::Es512(key) => key.verify_sig(message, &token.signature_bytes()?).is_ok(),
+            Verifier::Es512(key) => key.verify_sig(message, &token.signature).is_ok(),
         };
         if good {
             Ok(SignatureChecked { key_id: self.key_id.clone() })

@@ -57,8 +57,6 @@ pub fn verify_explained(
 pub fn verify_signature_only(raw: &RawToken, keys: &KeySet, allowed: Option<&[Algorithm]>) -> Result<(), TokenError> {
     let token = Compact::split(raw, Limits::TOOL, EmptyPayload::Allowed)?;
     let header = Header::parse(&token, Limits::TOOL)?;
-    token.payload_bytes()?;
-    token.signature_bytes()?;
     if let Some(allowed) = allowed.filter(|allowed| !allowed.contains(&header.algorithm)) {
         return Err(TokenError::AlgorithmNotAllowed {
             found: header.algorithm,
@@ -80,7 +78,6 @@ fn run(
     let limits = profiles.limits();
 
     let token = Compact::split(raw, limits, EmptyPayload::Refused)?;
-    token.signature_bytes()?;
     observer.passed("format", || format!("three base64url segments, {} bytes", raw.expose().len()));
 
     let header = Header::parse(&token, limits)?;

@@ -60,7 +60,7 @@ fn verbs() -> Vec<String> {
 #[test]
 fn each_verb_has_help_with_examples_that_fits_a_terminal() {
     let verbs = verbs();
-    for verb in ["run", "demo", "check", "healthcheck", "version", "completion"] {
+    for verb in ["run", "demo", "check", "eval", "test", "healthcheck", "version", "completion"] {
         assert!(verbs.iter().any(|found| found == verb), "{verb} is not among {verbs:?}");
     }
     let mut pages = vec![vec!["--help"], vec!["-h"]];
@@ -197,6 +197,11 @@ fn check_reports_configuration_and_policies_together() {
     for (line, place) in found.stderr.lines().zip(["yaml:1:10: ", "yaml:2:1: ", "yaml:3:30: ", "policies/p.rego:3:"]) {
         assert!(line.contains(place), "{place}: {}", found.stderr);
     }
+}
+
+#[test]
+fn the_shipped_policies_pass_their_own_tests() {
+    check(&["test", "rego", "data"], 0, "PASS: 18/18\n", "");
 }
 
 #[test]

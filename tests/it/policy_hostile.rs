@@ -116,9 +116,12 @@ fn hostile_texts_that_are_too_large_to_keep_end_as_they_should() {
     );
 }
 
+/// The n-th rule of a chain.
+type Line = fn(usize) -> String;
+
 #[test]
 fn the_longest_chain_that_loads_also_evaluates() {
-    let shapes: [(&str, fn(usize) -> String); 8] = [
+    let shapes: [(&str, Line); 8] = [
         ("a0 := 1", |i| format!("a{i} := a{}\n", i - 1)),
         ("a0 := [1]", |i| format!("a{i} := [x | some x in a{}; x > 0]\n", i - 1)),
         ("a0 := {1}", |i| format!("a{i} contains x if {{ some x in a{}; x > 0 }}\n", i - 1)),

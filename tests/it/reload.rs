@@ -37,7 +37,7 @@ impl Watching {
     fn settings(self) -> WatchSettings {
         let brief = WatchSettings {
             debounce: Duration::from_millis(40),
-            settle: Duration::from_millis(50),
+            settle: Duration::from_millis(100),
             ..WatchSettings::default()
         };
         match self {
@@ -68,8 +68,17 @@ impl Tree {
         self.root.path().join(name)
     }
 
-    /// Writes a file in place, directories included.
+    /// Puts a whole file in place at once, its directories included.
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let beside = self.path(".beside");
+        fs::write(&beside, content).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+
+    /// Empties a file and writes it, as programs do that take no care.
+    fn write_in_place(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();

@@ -49,7 +49,8 @@ const IMPURE: [&str; 11] = [
 
 const LONGEST_FILE: usize = 500;
 /// Files that are one thing and longer.
-const LONGER: [(&str, usize); 1] = [("src/policy/syntax.rs", 700)];
+const LONGER: [(&str, usize); 3] =
+    [("src/policy/syntax.rs", 800), ("src/policy/guard.rs", 600), ("tests/it/opa_rest.rs", 600)];
 const LONGEST_MAIN: usize = 40;
 
 /// One source file.

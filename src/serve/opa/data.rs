@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use serde::Serialize;
 
 use super::{Asker, Context, DOOR, data_path, meta, nanoseconds, no_arrival, reference};
@@ -210,8 +210,7 @@ async fn bare(app: &App, parts: &Parts, body: Body, path: &DataPath) -> Result<A
         }
     };
     // The bare value has no room for the decision id.
-    let id = HeaderValue::from_str(&evaluated.id.to_string()).unwrap_or(HeaderValue::from_static(""));
-    Ok(answer.with(HeaderName::from_static("x-claimgate-decision-id"), id))
+    Ok(answer.of_decision(evaluated.id))
 }
 
 /// Evaluates and records. The record is written before the answer, and for failed evaluations too.

@@ -90,7 +90,7 @@ pub(super) fn admit(
         JsonFault::DuplicateMember => (None, Reason::DuplicateMember),
         _ => (None, Reason::Malformed),
     })?;
-    let readable_key_id = jwk.get("kid").and_then(Value::as_str).map(|kid| kid.chars().take(64).collect());
+    let readable_key_id = jwk.get("kid").and_then(Value::as_str).map(str::to_owned);
     admit_object(&jwk, origin, allowed).map_err(|reason| (readable_key_id, reason))
 }
 

@@ -22,14 +22,14 @@ const CASES: &[Case] = &[
     Case {
         name: "a file is written in place",
         begin: |tree| tree.write("b/policy.rego", policy("1")),
-        edit: |tree| tree.write("b/policy.rego", policy("2")),
+        edit: |tree| tree.write_in_place("b/policy.rego", policy("2")),
         then: nothing,
     },
     Case {
         name: "an editor writes beside and renames",
         begin: |tree| tree.write("b/policy.rego", policy("1")),
         edit: |tree| {
-            tree.write("b/.policy.rego.tmp", policy("2"));
+            tree.write_in_place("b/.policy.rego.tmp", policy("2"));
             tree.rename("b/.policy.rego.tmp", "b/policy.rego");
         },
         then: nothing,
@@ -41,7 +41,7 @@ const CASES: &[Case] = &[
             tree.write("b/4913", "");
             tree.remove("b/4913");
             tree.rename("b/policy.rego", "b/policy.rego~");
-            tree.write("b/policy.rego", policy("2"));
+            tree.write_in_place("b/policy.rego", policy("2"));
             tree.remove("b/policy.rego~");
         },
         then: nothing,
@@ -51,7 +51,7 @@ const CASES: &[Case] = &[
         begin: |tree| tree.write("b/policy.rego", policy("1")),
         edit: |tree| {
             tree.remove("b/policy.rego");
-            tree.write("b/policy.rego", policy("2"));
+            tree.write_in_place("b/policy.rego", policy("2"));
         },
         then: nothing,
     },
@@ -61,7 +61,7 @@ const CASES: &[Case] = &[
             tree.write("b/policy.rego", FROM_DATA);
             tree.write("b/data.json", r#"{"version": "1"}"#);
         },
-        edit: |tree| tree.write("b/data.json", r#"{"version": "2"}"#),
+        edit: |tree| tree.write_in_place("b/data.json", r#"{"version": "2"}"#),
         then: nothing,
     },
     Case {
@@ -141,15 +141,20 @@ const CASES: &[Case] = &[
         },
         then: nothing,
     },
-    Case {
-        name: "a checkout replaces many files one by one",
-        begin: |tree| checkout(tree, "1"),
-        edit: |tree| checkout(tree, "2"),
-        then: nothing,
-    },
 ];
 
+/// A pause after which a change is used.
+const BRIEF: Duration = Duration::from_millis(40);
+
 fn nothing(_: &Tree) {}
+
+/// Many files, replaced one by one: no state between may be used.
+const CHECKOUT: Case = Case {
+    name: "a checkout replaces many files one by one",
+    begin: |tree| checkout(tree, "1"),
+    edit: |tree| checkout(tree, "2"),
+    then: nothing,
+};
 
 /// As `git checkout` does: unlink, create, write; file after file, in the order of names.
 fn checkout(tree: &Tree, version: &str) {
@@ -158,18 +163,22 @@ fn checkout(tree: &Tree, version: &str) {
         if tree.path(&name).exists() {
             tree.remove(&name);
         }
-        tree.write(&name, format!("package f{n}\n\nversion := \"{version}\"\n"));
+        tree.write_in_place(&name, format!("package f{n}\n\nversion := \"{version}\"\n"));
     }
     let all = "package t\n\nversions := {v | some n in numbers.range(0, 199); v := data[sprintf(\"f%d\", [n])].version}\n\n\
                answer := v if {\n\tsome v in versions\n\tcount(versions) == 1\n}\n";
     tree.write("b/policy.rego", all);
 }
 
-async fn check(watching: Watching, case: &Case) {
+async fn check(watching: Watching, debounce: Duration, case: &Case) {
     let context = (case.name, watching);
     let tree = Tree::new();
     (case.begin)(&tree);
-    let mut world = World::start(tree.settings(watching)).await;
+    let mut settings = tree.settings(watching);
+    settings.watch.debounce = debounce;
+    // What stands there between two steps has no such rule, and so is never used.
+    settings.entrypoint = Some(DataPath::from_slash(ANSWER));
+    let mut world = World::start(settings).await;
     world.until_answer(context, "1").await;
     let before = world.revision();
     (case.edit)(&tree);
@@ -184,14 +193,21 @@ async fn check(watching: Watching, case: &Case) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_of_changing_files_is_seen_by_events() {
     for case in CASES {
-        check(Watching::Events, case).await;
+        check(Watching::Events, BRIEF, case).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_of_changing_files_is_seen_by_polls() {
     for case in CASES {
-        check(Watching::Polls, case).await;
+        check(Watching::Polls, BRIEF, case).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkout_is_one_change() {
+    for watching in [Watching::Events, Watching::Polls] {
+        check(watching, Duration::from_millis(500), &CHECKOUT).await;
     }
 }
 
