@@ -1,6 +1,6 @@
 //! The access request: the protocol-neutral question that a door asks about one HTTP request of the application.
 //!
-//! It holds what the doors that see the application's request (forward auth, ext_authz) know about it. It never holds
+//! It holds what the doors that see the application's request (forward auth, `ext_authz`) know about it. It never holds
 //! the token, and its path went through [`crate::path`]. [`parse_query`] is the one reading of a query string.
 
 use std::net::IpAddr;

@@ -39,6 +39,7 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::json::Malformed;
 use self::{
     answer::Answer,
     identity::Challenges,
@@ -155,6 +156,14 @@ pub struct BindError {
 pub struct Bound {
     data: Vec<Listener>,
     admin: Option<Listener>,
+}
+
+/// Reads the body of `POST /v1/data` and gives its `input`; pure, so that it can be tested with any bytes.
+///
+/// # Errors
+/// [`Malformed`] when the body is no JSON, no object, or nests deeper than `depth`.
+pub fn parse_question(body: &[u8], depth: usize) -> Result<Option<crate::policy::Value>, Malformed> {
+    json::data_request(body, json::Syntax::Json, depth).map(|request| request.input)
 }
 
 /// Opens all listeners.

@@ -1,6 +1,7 @@
 //! `claimgate test`: runs the `test_…` rules of policies and reports as `opa test` does. A test passes only when its
 //! value is `true`; undefined, any other value and an error are no pass.
 
+mod cases;
 mod report;
 mod twins;
 
@@ -16,7 +17,7 @@ use super::{
     Exit, output,
     sources::{self, Complaint, Ignore},
 };
-use crate::policy::{EvalOptions, Location, Outcome, PolicySet, Value, to_opa_json};
+use crate::policy::{EvalOptions, Location, Outcome, PolicySet, Source, Value};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,14 +111,14 @@ pub(super) fn run(args: &TestArgs) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let set = match load(args, &ignore) {
-        Ok(set) => set,
+    let (sources, set) = match load(args, &ignore) {
+        Ok(loaded) => loaded,
         Err(complaints) => {
             output::note(sources::errors_text(&complaints, " during loading").trim_end());
             return Exit::Failed.into();
         }
     };
-    let results = run_all(args, &set);
+    let results = run_all(args, &sources, &set);
     let text = match args.format {
         Format::Pretty => report::pretty(&results, args.verbose),
         Format::Json => report::json(&results),
@@ -133,15 +134,17 @@ pub(super) fn run(args: &TestArgs) -> ExitCode {
     if failed || empty || (skipped && !args.exit_zero_on_skipped) { Exit::Usage.into() } else { Exit::Done.into() }
 }
 
-fn load(args: &TestArgs, ignore: &Ignore) -> Result<PolicySet, Vec<Complaint>> {
+fn load(args: &TestArgs, ignore: &Ignore) -> Result<(Vec<Source>, PolicySet), Vec<Complaint>> {
     let (bundles, data): (&[String], &[String]) = if args.bundle { (&args.paths, &[]) } else { (&[], &args.paths) };
     let mut files = sources::read(bundles, data, ignore)?;
     let set = sources::load(files.clone(), args.timeout)?;
     // Two definitions of one name are two tests, and one rule: only under names of their own can they be told apart.
-    if twins::part(&mut files, &set.test_rules()) { sources::load(files, args.timeout) } else { Ok(set) }
+    let set =
+        if twins::part(&mut files, &set.test_rules()) { sources::load(files.clone(), args.timeout)? } else { set };
+    Ok((files, set))
 }
 
-fn run_all(args: &TestArgs, set: &PolicySet) -> Vec<TestResult> {
+fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet) -> Vec<TestResult> {
     let mut results = Vec::new();
     for rule in set.test_rules() {
         let name = twins::shown(&rule.name);
@@ -165,10 +168,10 @@ fn run_all(args: &TestArgs, set: &PolicySet) -> Vec<TestResult> {
             result.prints = run.prints;
             match run.outcome {
                 Ok(outcome) => {
-                    if let (true, Outcome::Value(Value::Object(_))) = (rule.has_cases, &outcome) {
-                        result.cases = cases(&outcome);
+                    if rule.has_cases {
+                        result.cases = cases::of(&outcome, &cases::expected(sources, set, &rule, args.timeout));
                     }
-                    result.verdict = verdict(&outcome, &result.cases);
+                    result.verdict = verdict(&outcome, rule.has_cases, &result.cases);
                 }
                 Err(error) => result.verdict = Verdict::Error(Complaint::from(&error)),
             }
@@ -178,35 +181,11 @@ fn run_all(args: &TestArgs, set: &PolicySet) -> Vec<TestResult> {
     results
 }
 
-fn verdict(outcome: &Outcome, cases: &[CaseResult]) -> Verdict {
+fn verdict(outcome: &Outcome, has_cases: bool, cases: &[CaseResult]) -> Verdict {
     let passed = match outcome {
-        _ if !cases.is_empty() => cases.iter().all(|case| case.passed),
+        _ if has_cases => !cases.is_empty() && cases.iter().all(|case| case.passed),
         Outcome::Value(value) => *value == Value::Bool(true),
         Outcome::Undefined => false,
     };
     if passed { Verdict::Pass } else { Verdict::Fail }
-}
-
-fn cases(outcome: &Outcome) -> Vec<CaseResult> {
-    match outcome {
-        Outcome::Value(value) => members(value),
-        Outcome::Undefined => Vec::new(),
-    }
-}
-
-/// A member for each case; an object is a group of cases.
-fn members(value: &Value) -> Vec<CaseResult> {
-    let Value::Object(members_of) = value else { return Vec::new() };
-    let case = |(name, value): (&Value, &Value)| {
-        let cases = members(value);
-        let passed = if cases.is_empty() { *value == Value::Bool(true) } else { cases.iter().all(|case| case.passed) };
-        let name = match name {
-            Value::String(text) => text.to_string(),
-            other => to_opa_json(other),
-        };
-        CaseResult { name, passed, cases }
-    };
-    let mut found: Vec<CaseResult> = members_of.iter().map(case).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
 }

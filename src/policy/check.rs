@@ -106,7 +106,7 @@ pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>)
     }
 }
 
-fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
+pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
     scan::check(&file.display, &file.text)?;
     parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new))
 }

@@ -41,7 +41,7 @@ pub struct PolicySet {
     machine: Machine,
     tree: Tree,
     pub(super) facts: Facts,
-    files: Vec<RegoFile>,
+    pub(super) files: Vec<RegoFile>,
     data: Value,
     bundles: Vec<BundleInfo>,
     modules: Vec<ModuleInfo>,

@@ -63,7 +63,7 @@ impl<'q> Solutions<'q> {
         let mut body = Vec::new();
         let mut values = Vec::new();
         for (index, statement) in tree.stmts.iter().enumerate() {
-            let (start, end) = solutions.extent(statement);
+            let (start, end) = extent(original, statement);
             let declaration = matches!(statement.literal, Literal::SomeVars { .. });
             let captured = match &statement.literal {
                 Literal::Expr { expr, .. } if has_value(expr, facts, names) => Some(format!("{CAPTURED}{index}")),
@@ -91,31 +91,6 @@ impl<'q> Solutions<'q> {
         }
         solutions.text.push_str("\n]");
         solutions
-    }
-
-    /// From where to where a statement reaches. Spans of strings leave their quotes out.
-    fn extent(&self, statement: &LiteralStmt) -> (usize, usize) {
-        let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX).min(self.original.len());
-        let mut end = statement.span.end;
-        match &statement.literal {
-            Literal::SomeIn { collection, .. } => end = end.max(collection.span().end),
-            Literal::SomeVars { vars, .. } => end = vars.iter().map(|var| var.end).fold(end, u32::max),
-            _ => {}
-        }
-        end = statement.with_mods.iter().map(|with| with.r#as.span().end).fold(end, u32::max);
-        let (mut start, mut end) = (offset(statement.span.start), offset(end));
-        let quote = |c: char| matches!(c, '"' | '`');
-        if let Some(before) = self.original.get(..start)
-            && before.ends_with(quote)
-        {
-            start -= 1;
-        }
-        if let Some(after) = self.original.get(end..)
-            && after.starts_with(quote)
-        {
-            end += 1;
-        }
-        (start, end.max(start))
     }
 
     /// Is one side of the query, or all of it, the whole of `data`?
@@ -159,6 +134,31 @@ impl<'q> Solutions<'q> {
         let named = self.variables.iter().find(|(name, _)| message.contains(&format!("var {name} ")));
         (at.row, at.col) = named.map_or((1, 1), |(_, place)| (place.row, place.col));
     }
+}
+
+/// From where to where a statement reaches. Spans of strings leave their quotes out.
+pub(super) fn extent(text: &str, statement: &LiteralStmt) -> (usize, usize) {
+    let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX).min(text.len());
+    let mut end = statement.span.end;
+    match &statement.literal {
+        Literal::SomeIn { collection, .. } => end = end.max(collection.span().end),
+        Literal::SomeVars { vars, .. } => end = vars.iter().map(|var| var.end).fold(end, u32::max),
+        _ => {}
+    }
+    end = statement.with_mods.iter().map(|with| with.r#as.span().end).fold(end, u32::max);
+    let (mut start, mut end) = (offset(statement.span.start), offset(end));
+    let quote = |c: char| matches!(c, '"' | '`');
+    if let Some(before) = text.get(..start)
+        && before.ends_with(quote)
+    {
+        start -= 1;
+    }
+    if let Some(after) = text.get(end..)
+        && after.starts_with(quote)
+    {
+        end += 1;
+    }
+    (start, end.max(start))
 }
 
 /// Row and column of an offset.

@@ -1,10 +1,21 @@
 //! Test rules: `test_…` and `todo_test_…` in any package, as `opa test` finds them, and one run of one of them. It judges
 //! no result.
 
-use super::{DataPath, EvalError, EvalOptions, Location, Outcome, PolicySet, syntax::RuleKind};
+use regorus::{
+    Value,
+    unstable::{Expr, LiteralStmt, Rule, RuleHead},
+};
+
+use super::{
+    DataPath, EvalError, EvalOptions, Location, Outcome, PolicySet, check, json,
+    solutions::extent,
+    syntax::{self, RuleKind},
+};
 
 const PREFIX: &str = "test_";
 const SKIPPED_PREFIX: &str = "todo_test_";
+/// The rule of a probe.
+const CASES: &str = "claimgate_cases";
 
 /// A rule that is a test, with all its definitions.
 #[derive(Debug, Clone)]
@@ -78,6 +89,85 @@ impl PolicySet {
         let prints = prints.iter().map(|line| self.without_place(line).to_owned()).collect();
         TestRun { outcome, prints }
     }
+}
+
+// === probes ===
+
+impl PolicySet {
+    /// Modules that tell which cases each definition of a test has: a case that fails leaves no trace in the test's
+    /// value. For each definition the modules to try, in this order, until one has cases when it is loaded beside the
+    /// others: they take ever more of the body, and the first that binds the variables of the head has all. Each defines the set
+    /// [`PolicySet::probe_path`] of arrays of case names.
+    #[must_use]
+    pub fn case_probes(&self, rule: &TestRule) -> Vec<Vec<String>> {
+        rule.locations.iter().filter_map(|location| self.probes_of(rule, location)).collect()
+    }
+
+    /// What a probe defines.
+    #[must_use]
+    pub fn probe_path(&self, rule: &TestRule) -> DataPath {
+        let mut path = rule.path.segments().to_vec();
+        path.pop();
+        path.push(CASES.to_owned());
+        DataPath::new(path)
+    }
+
+    fn probes_of(&self, test: &TestRule, location: &Location) -> Option<Vec<String>> {
+        let file = self.files.iter().find(|file| file.display == location.file)?;
+        let module = check::module(file).ok()?;
+        let package = syntax::package_path(&module).len();
+        let mut found = module.policy.iter().filter_map(|rule| match &**rule {
+            Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, bodies, .. } => {
+                Some((refr, bodies))
+            }
+            _ => None,
+        });
+        let (head, bodies) = found.find(|(refr, _)| {
+            let at = syntax::location(refr.span());
+            (at.row, at.col) == (location.row, location.col)
+        })?;
+        let names = names_below(head, &file.text, test.path.segments().len().checked_sub(package + 1)?)?;
+        let statements: &[LiteralStmt] = bodies.first().map_or(&[], |body| &body.query.stmts);
+        let first = module.policy.iter().map(|rule| rule.span().start).min()?;
+        let header = file.text.get(..usize::try_from(first).ok()?)?;
+        let mut text = format!("{header}\n{CASES} contains [{}] if {{\ntrue\n", names.join(", "));
+        let mut probes = vec![format!("{text}}}\n")];
+        for statement in statements {
+            let (start, end) = extent(&file.text, statement);
+            text.push_str(file.text.get(start..end)?);
+            text.push('\n');
+            probes.push(format!("{text}}}\n"));
+        }
+        Some(probes)
+    }
+}
+
+/// The terms of a head after its root and `skip` names more, as Rego.
+fn names_below(head: &Expr, text: &str, skip: usize) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut at = head;
+    loop {
+        at = match at {
+            Expr::RefDot { refr, field, .. } => {
+                names.push(json::quote(field.0.text()));
+                refr
+            }
+            Expr::RefBrack { refr, index, .. } => {
+                names.push(match &**index {
+                    Expr::String { value: Value::String(name), .. }
+                    | Expr::RawString { value: Value::String(name), .. } => json::quote(name),
+                    other => {
+                        let offset = |at: u32| usize::try_from(at).ok();
+                        text.get(offset(other.span().start)?..offset(other.span().end)?)?.to_owned()
+                    }
+                });
+                refr
+            }
+            _ => break,
+        };
+    }
+    names.reverse();
+    (names.len() > skip).then(|| names.split_off(skip))
 }
 
 fn is_test(name: &str) -> bool {

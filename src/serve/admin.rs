@@ -22,7 +22,7 @@ use crate::{
     snapshot::{Health, Snapshot},
 };
 
-/// What Prometheus' text format is called by RFC 9110's rules; every scraper of the last ten years takes it.
+/// The format that `Metrics::render` writes.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// RFC 7517 §8.5.1.
 const JWK_SET: &str = "application/jwk-set+json";

@@ -102,7 +102,7 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
         ..record(arrival, snapshot, entrypoint_path(snapshot, &nowhere))
     };
     if snapshot.entrypoint.is_none() {
-        return conclude(app, arrival, about, &Verdict::deny(DenyReason::NoEntrypoint));
+        return conclude(app, arrival, &about, &Verdict::deny(DenyReason::NoEntrypoint));
     }
     let input = input::for_access(&forwarded.access, caller, snapshot, SystemTime::now());
     let began = Instant::now();
@@ -114,10 +114,10 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
                 Outcome::Value(value) => Some(value),
                 Outcome::Undefined => None,
             };
-            conclude(app, arrival, Record { result: value, ..about }, &authorize::decide(Ok(outcome)))
+            conclude(app, arrival, &Record { result: value, ..about }, &authorize::decide(Ok(outcome)))
         }
         Err(Failure::Evaluation(error)) => {
-            conclude(app, arrival, Record { error: Some(error), ..about }, &authorize::decide(Err(error)))
+            conclude(app, arrival, &Record { error: Some(error), ..about }, &authorize::decide(Err(error)))
         }
         Err(failure @ Failure::Overloaded) => {
             let id = about.id;
@@ -128,24 +128,23 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
     }
 }
 
-fn conclude(app: &App, arrival: &Arrival, about: Record<'_>, verdict: &Verdict) -> Answer {
-    let id = about.id;
-    let detail = match verdict {
-        Verdict::Allow(_) => None,
-        Verdict::Deny(denial) => Some(denial.reason.to_string()),
-    };
+/// Fills in the verdict, records it and answers it.
+fn conclude(app: &App, arrival: &Arrival, about: &Record<'_>, verdict: &Verdict) -> Answer {
     app.telemetry.decided(&Record {
         outcome: verdict.label(),
         reason: verdict.code(),
-        detail,
+        detail: match verdict {
+            Verdict::Allow(_) => None,
+            Verdict::Deny(denial) => Some(denial.reason.to_string()),
+        },
         total: arrival.at.elapsed(),
-        ..about
+        ..*about
     });
     let answer = match verdict {
         Verdict::Allow(permit) => allowed(permit, &app.settings.identity_headers),
         Verdict::Deny(denial) => denied(denial, &app.challenges),
     };
-    answer.of_decision(id)
+    answer.of_decision(about.id)
 }
 
 /// The token, or its absence, was refused before policy was asked.

@@ -9,7 +9,8 @@ use super::answer::Answer;
 pub(super) fn to_tidy(method: &Method, uri: &Uri, routed: impl FnOnce(&str) -> bool) -> Option<Answer> {
     let path = uri.path();
     // Nearly every path ends here.
-    if !path.contains("//") && !path.contains("/.") && !(path.len() > 1 && path.ends_with('/')) {
+    let may_be_untidy = path.contains("//") || path.contains("/.") || (path.len() > 1 && path.ends_with('/'));
+    if !may_be_untidy {
         return None;
     }
     let readable = matches!(*method, Method::GET | Method::HEAD);

@@ -304,7 +304,7 @@ struct OrAbsent<'a>(Option<&'a Untrusted>);
 // === impl TokenError ===
 
 impl TokenError {
-    /// Stable snake_case code for logs and metrics: `expired`, `bad_signature`, …
+    /// Stable `snake_case` code for logs and metrics: `expired`, `bad_signature`, …
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ pub struct DroppedKey {
     pub index: usize,
     /// Its `kid`, when it has a readable one; at most 64 characters of it.
     pub kid: Option<String>,
-    /// Stable snake_case reason: `wrong_use`, `rsa_modulus_too_short`, …
+    /// Stable `snake_case` reason: `wrong_use`, `rsa_modulus_too_short`, …
     pub reason: &'static str,
 }
 
@@ -50,7 +50,7 @@ pub struct DroppedKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct KeySetError {
-    /// Stable snake_case code.
+    /// Stable `snake_case` code.
     pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,

@@ -10,7 +10,7 @@ use super::error::TokenError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixTime(pub i64);
 
-/// A NumericDate of RFC 7519: an integer or a finite fraction, not negative, not above 2^53.
+/// A `NumericDate` of RFC 7519: an integer or a finite fraction, not negative, not above 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NumericDate {
     /// Rounded down: an expiry comes no later than claimed.

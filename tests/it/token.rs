@@ -5,6 +5,7 @@ mod attacks;
 mod keys;
 mod properties;
 mod table;
+mod verb;
 mod wycheproof;
 
 use std::{
@@ -185,9 +186,10 @@ fn with_times(text: &str) -> String {
     let mut written = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let digits = part.find(|c: char| !c.is_ascii_digit() && !"+-".contains(c)).unwrap_or(part.len());
-        let offset: i64 = part[..digits].parse().unwrap_or_default();
+        let (offset, rest) = part.split_at(digits);
+        let offset: i64 = offset.parse().unwrap_or_default();
         written += &(NOW + offset).to_string();
-        written += &part[digits..];
+        written += rest;
     }
     written
 }

@@ -209,7 +209,7 @@ fn base64url_is_read_in_one_way_only() {
         ("a space after", format!("{good} ")),
         ("a line end", format!("{good}\n")),
         ("a line end inside", format!("{header}.{claims}\r\n.{signature}")),
-        ("percent", format!("{header}.{claims}.{}%3D", signature)),
+        ("percent", format!("{header}.{claims}.{signature}%3D")),
         ("a NUL", format!("{good}\0")),
         ("a letter of two bytes", format!("{header}.{claims}.é{signature}")),
         ("a full-width dot", good.replacen('.', "．", 1)),
@@ -222,10 +222,10 @@ fn base64url_is_read_in_one_way_only() {
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let position = alphabet.find(last).expect("a letter of the alphabet");
     for unused in 1..16 {
-        let other = &alphabet[position + unused..=position + unused];
-        check(other, &format!("{header}.{claims}.{body}{other}"), "bad_base64url");
+        let other = char::from(alphabet.as_bytes()[position + unused]);
+        check("unused bits", &format!("{header}.{claims}.{body}{other}"), "bad_base64url");
     }
-    check("a character too few", &format!("{header}.{claims}.{}", &signature[..signature.len() - 1]), "bad_base64url");
+    check("a character too few", &format!("{header}.{claims}.{body}"), "bad_base64url");
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! `claimgate token` through the real program: exit codes, what goes to which stream, and hostile arguments.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use serde_json::Value;
+
+/// Runs `claimgate token …` in `directory` with `stdin`; returns exit code, stdout and stderr.
+fn run(directory: &Path, arguments: &[&str], stdin: &[u8]) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_claimgate"))
+        .arg("token")
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut pipe = child.stdin.take().expect("stdin");
+    let bytes = stdin.to_vec();
+    // A program that reads only so much closes the pipe early.
+    let writer = thread::spawn(move || drop(pipe.write_all(&bytes)));
+    let output = child.wait_with_output().expect("ended");
+    writer.join().expect("written");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().expect("a code"), text(output.stdout), text(output.stderr))
+}
+
+/// A directory with a key, its public set, a configuration and a token.
+fn set_up() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    let write = |name: &str, text: &str| fs::write(at.join(name), text).expect("written");
+    let (code, key, _) = run(at, &["keygen", "--kid", "k1"], b"");
+    assert_eq!(code, 0);
+    write("key.json", &key);
+    let (code, jwks, _) = run(at, &["mint", "--key", "key.json", "--public"], b"");
+    assert_eq!(code, 0);
+    assert!(!jwks.contains("\"d\""), "the private part stays where it is");
+    write("jwks.json", &jwks);
+    write(
+        "claimgate.yaml",
+        "issuers:\n  - issuer: https://idp.example\n    audiences: [folders]\n    algorithms: [ES256]\n    \
+         jwks: {file: jwks.json}\n    claims: {keep: [role]}\n",
+    );
+    let token = mint(at, &["--claim", "aud=folders", "--claim", "role=editor"]);
+    (directory, token)
+}
+
+fn mint(directory: &Path, more: &[&str]) -> String {
+    let usual = ["mint", "--key", "key.json", "--claim", "iss=https://idp.example", "--claim", "sub=alice"];
+    let (code, token, complaints) = run(directory, &[&usual, more].concat(), b"");
+    assert_eq!((code, complaints.as_str()), (0, ""));
+    token
+}
+
+#[test]
+fn a_minted_token_verifies_and_shows_what_policy_sees() {
+    let (directory, token) = set_up();
+    for (argument, stdin) in [(token.trim_end(), ""), ("-", &*token), ("-", token.trim_end())] {
+        let (code, shown, steps) =
+            run(directory.path(), &["verify", "-c", "claimgate.yaml", argument], stdin.as_bytes());
+        assert_eq!(code, 0, "{steps}");
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(shown["claims"], serde_json::json!({ "role": "editor" }));
+        assert_eq!((&shown["subject"], &shown["key_id"]), (&"alice".into(), &"k1".into()));
+        assert_eq!(steps.lines().filter(|line| line.starts_with("passed ")).count(), 9, "{steps}");
+    }
+}
+
+#[test]
+fn a_refused_token_is_explained_by_step_and_code() {
+    let (directory, token) = set_up();
+    let at = directory.path();
+    let forged = crate::support::tokens::forged(token.trim_end());
+    for (token, step) in [
+        (mint(at, &["--claim", "aud=others"]), "FAILED claims     audience_mismatch: "),
+        (mint(at, &["--claim", "aud=folders", "--ttl=-400"]), "FAILED time       "),
+        (mint(at, &["--claim", "aud=folders", "--typ", "dpop+jwt"]), "FAILED header     other_token_kind: "),
+        (mint(at, &["--claim", "aud=folders", "--kid", "k2"]), "FAILED key        unknown_key: "),
+        (forged, "FAILED signature  bad_signature: "),
+        (String::new(), "FAILED format     wrong_segment_count: "),
+        ("x".repeat(1 << 20), "FAILED format     token_too_large: "),
+        (format!("{token}\n"), "FAILED format     forbidden_character: "),
+    ] {
+        let (code, shown, steps) = run(at, &["verify", "-c", "claimgate.yaml", "-"], token.as_bytes());
+        assert_eq!((code, shown.as_str()), (1, ""), "{steps}");
+        assert!(steps.contains(step), "{step}: {steps}");
+    }
+}
+
+#[test]
+fn only_the_signature_is_checked_with_keys() {
+    let (directory, token) = set_up();
+    let at = directory.path();
+    let expired = mint(at, &["--claim", "aud=7", "--ttl=-4000"]);
+    let check = |more: &[&str], stdin: &str, expected: i32| {
+        let (code, _, complaints) =
+            run(at, &[&["verify", "--signature-only", "--keys"], more].concat(), stdin.as_bytes());
+        assert_eq!(code, expected, "{more:?}: {complaints}");
+    };
+    check(&["jwks.json"], &token, 0);
+    check(&["key.json", "-"], &expired, 0);
+    check(&["jwks.json", "--alg", "ES256", "--alg", "RS256"], &token, 0);
+    check(&["jwks.json", "--alg", "RS256"], &token, 1);
+    check(&["jwks.json"], &crate::support::tokens::forged(token.trim_end()), 1);
+    check(&["jwks.json"], "", 1);
+    check(&["jwks.json", "--alg", "none"], &token, 2);
+    check(&["gone.json"], &token, 2);
+    fs::write(at.join("broken.json"), "{\"keys\":").expect("written");
+    check(&["broken.json"], &token, 1);
+    fs::write(at.join("huge.json"), vec![b' '; 2 << 20]).expect("written");
+    check(&["huge.json"], &token, 2);
+}
+
+#[test]
+fn hostile_input_ends_with_a_complaint_and_no_panic() {
+    let (directory, token) = set_up();
+    let at = directory.path();
+    let huge = vec![b'x'; 4 << 20];
+    for (arguments, stdin, expected) in [
+        (&["inspect"][..], &b""[..], 1),
+        (&["inspect"], b"\xff\xfe\0", 2),
+        (&["inspect"], &huge, 2),
+        (&["inspect", "a.b"], b"", 1),
+        (&["verify", "-c", "gone.yaml", "x"], b"", 2),
+        (&["verify", "--keys", "jwks.json", "x"], b"", 2),
+        (&["verify", "-c", "claimgate.yaml"], b"\xff\xfe\0", 2),
+        (&["mint", "--key", "jwks.json"], b"", 2),
+        (&["mint", "--key", "gone.json"], b"", 2),
+        (&["mint", "--key", "key.json", "--claim", "x"], b"", 2),
+        (&["mint", "--key", "key.json", "--alg", "RS256"], b"", 2),
+        (&["mint", "--key", "key.json", "--claims-file", "claimgate.yaml"], b"", 2),
+        (&["keygen", "--alg", "RS256"], b"", 2),
+    ] {
+        let (code, answer, complaints) = run(at, arguments, stdin);
+        assert_eq!((code, answer.as_str()), (expected, ""), "{arguments:?}: {complaints}");
+        assert!(!complaints.is_empty() && !complaints.contains("panicked"), "{complaints}");
+    }
+    let (code, answer, note) = run(at, &["inspect", "-"], token.as_bytes());
+    assert_eq!(code, 0);
+    assert!(answer.contains("\"alice\"") && note.contains("nothing was verified"), "{answer}{note}");
+}
