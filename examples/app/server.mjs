@@ -37,7 +37,7 @@ async function decide(request, action, resource) {
   }
 }
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   const [, kind, id, ...rest] = new URL(request.url, "http://app").pathname.split("/");
   const action = actions[request.method];
   if (kind !== "folders" || !id || rest.length > 0 || !action) {
@@ -49,4 +49,6 @@ createServer(async (request, response) => {
   if (decision.challenge) headers["www-authenticate"] = decision.challenge;
   response.writeHead(decision.status, headers);
   response.end(decision.status === 200 ? `${action} ${id}: done\n` : `${decision.reason}\n`);
-}).listen(port, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${port}`));
+});
+
+server.listen(port, "127.0.0.1", () => console.log(`listening on http://127.0.0.1:${server.address().port}`));

@@ -56,12 +56,17 @@ pub(super) async fn overall(State(app): State<Arc<App>>, request: Request) -> Re
     answer(error).into_response()
 }
 
-/// `GET /ready` on the admin listener: the same as `/health?bundles`.
+/// `GET /ready` on the admin listener: the same as `/health?bundles`, with 503 when not.
 pub(super) async fn ready(State(app): State<Arc<App>>, request: Request) -> Response {
     if request.method() != Method::GET {
         return Answer::method_not_allowed().into_response();
     }
-    answer((!app.is_ready()).then_some("shutting down")).into_response()
+    let mut answer = answer((!app.is_ready()).then_some("shutting down"));
+    if !app.is_ready() {
+        // A route of ours: it says what it means, where OPA's `/health` has 500 for everything.
+        answer.status = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    answer.into_response()
 }
 
 /// `GET /health/{rule}`.

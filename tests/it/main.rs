@@ -3,17 +3,25 @@
 // Panics, prints and indexing are fine in tests; without this the lints see only functions that are tests themselves.
 #![cfg(test)]
 
+mod admin;
 mod cli;
 mod config;
+mod consistency;
 mod demo;
+mod drain;
 mod eval;
+mod forward_auth;
 mod jwks;
+mod kubernetes;
 mod limits;
+mod nginx;
+mod node;
 mod opa_cases;
 mod opa_rest;
 mod policy_hostile;
 mod reload;
 mod run;
+mod stdlib;
 mod support;
 mod test_verb;
 mod tidy;

@@ -76,6 +76,10 @@ impl Setup {
         Self { tweak: Box::new(tweak), ..self }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn into_directory(self) -> TempDir {
         self.directory
     }

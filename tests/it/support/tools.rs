@@ -4,6 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// The program, or `None` when it is not installed and may be missing. `variable` names an environment variable that
@@ -39,7 +40,15 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// First a plea, so that a program ends its own children too; then force.
     fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+            let began = Instant::now();
+            while matches!(self.0.try_wait(), Ok(None)) && began.elapsed() < Duration::from_secs(5) {
+                std::thread::park_timeout(Duration::from_millis(2));
+            }
+        }
         // It may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
