@@ -46,6 +46,8 @@ pub(super) enum BuiltinError {
 
 /// The marks by which [`super::error`] knows the class of an error that went through the engine as text.
 pub(super) const TYPE_MARK: &str = "\u{1}type\u{1}";
+/// As [`TYPE_MARK`], for failures whose sentence speaks of operands and types.
+pub(super) const FAILED_MARK: &str = "\u{1}failed\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {

@@ -229,6 +229,9 @@ fn classify(message: String) -> (EvalErrorKind, String) {
     if has("exceeded size limit") || has("exceeded memory limit") || has(super::guard::LIMIT_MARK) {
         return (ResourceLimit, message.replace(super::guard::LIMIT_MARK, ""));
     }
+    if has(super::builtins::FAILED_MARK) {
+        return (Builtin, message.replace(super::builtins::FAILED_MARK, ""));
+    }
     if has(super::builtins::TYPE_MARK) {
         return (Type, message.replace(super::builtins::TYPE_MARK, ""));
     }

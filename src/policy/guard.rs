@@ -8,7 +8,7 @@ mod paths;
 use std::{
     cell::Cell,
     sync::LazyLock,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use regorus::{
@@ -52,6 +52,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 struct Current {
     end: Instant,
+    /// The wall clock when it began: one time for everything that it computes.
+    began: SystemTime,
     strict: bool,
 }
 
@@ -67,7 +69,9 @@ impl Deadline {
     pub(super) fn start(limit: Duration, strict: bool) -> Self {
         let now = Instant::now();
         let end = now.checked_add(limit).unwrap_or(now);
-        Self { before: CURRENT.with(|current| current.replace(Some(Current { end, strict }))) }
+        Self {
+            before: CURRENT.with(|current| current.replace(Some(Current { end, began: SystemTime::now(), strict }))),
+        }
     }
 }
 
@@ -82,6 +86,13 @@ pub(super) fn time_left() -> Duration {
     CURRENT
         .with(Cell::get)
         .map_or(Duration::from_secs(1), |current| current.end.saturating_duration_since(Instant::now()))
+}
+
+/// Nanoseconds since 1970 when the current evaluation began; zero outside of one, which no token is valid at.
+pub(super) fn now_ns() -> u64 {
+    let began = CURRENT.with(Cell::get).map_or(SystemTime::UNIX_EPOCH, |current| current.began);
+    let since = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The guarded builtins.
@@ -147,6 +158,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("strings.replace_n", 2, replace_n),
         guarded("strings.reverse", 1, |a| sized("strings.reverse", a)),
         guarded("sum", 1, |a| sized("sum", a)),
+        guarded("time.now_ns", 0, |_| Ok(Value::from(now_ns()))),
         guarded("to_number", 1, |a| number("to_number", a)),
         guarded("trim", 2, |a| product("trim", a)),
         guarded("trim_left", 2, |a| product("trim_left", a)),

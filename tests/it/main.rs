@@ -21,6 +21,7 @@ mod opa_rest;
 mod policy_hostile;
 mod reload;
 mod run;
+mod stdlib;
 mod support;
 mod tidy;
 mod token;
