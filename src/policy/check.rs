@@ -94,6 +94,7 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
 pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
     scan::check("query", text).map_err(as_query)?;
+    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
     let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
     let tree: Ref<Query> = tree.map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
