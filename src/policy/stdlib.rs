@@ -8,6 +8,7 @@ mod jwt;
 mod net;
 mod operand;
 mod pem;
+mod x509;
 
 use regorus::Value;
 
@@ -35,6 +36,8 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.md5", 1, crypto::md5),
         builtin!("crypto.sha1", 1, crypto::sha1),
         builtin!("crypto.sha256", 1, crypto::sha256),
+        builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
+        builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
         builtin!("io.jwt.decode", 1, jwt::decode),
         builtin!("io.jwt.decode_verify", 2, jwt::decode_verify),
         builtin!("io.jwt.encode_sign", 3, jwt::encode_sign),

@@ -1,5 +1,7 @@
 //! Arguments of builtins, taken apart with OPA's sentences for what does not fit. It converts nothing silently.
 
+use std::collections::BTreeMap;
+
 use regorus::{
     Value,
     value::{Array, Object},
@@ -74,6 +76,12 @@ pub(super) fn elements(value: &Value) -> Option<Vec<&Value>> {
         Value::Set(items) => Some(items.iter_sorted().collect()),
         _ => None,
     }
+}
+
+/// An object from names and values.
+pub(super) fn record<const N: usize>(members: [(&str, Value); N]) -> Value {
+    let members = members.into_iter().map(|(name, value)| (Value::from(name), value));
+    Value::from(members.collect::<BTreeMap<Value, Value>>())
 }
 
 /// `operand n must be <what> but got <type>`.
