@@ -252,7 +252,9 @@ fn statement_variables(statement: &LiteralStmt, found: &mut BTreeMap<String, Loc
         Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => variables(expr, found),
         Literal::Every { domain, .. } => variables(domain, found),
     }
-    statement.with_mods.iter().for_each(|with| variables(&with.r#as, found));
+    // `with f as max` names a builtin, not a variable.
+    let values = statement.with_mods.iter().map(|with| &*with.r#as);
+    values.filter(|value| builtins::arity(value.span().text()).is_none()).for_each(|value| variables(value, found));
 }
 
 fn variables(expr: &Expr, found: &mut BTreeMap<String, Location>) {
