@@ -62,7 +62,7 @@ fn the_status_names_what_serves() {
     assert_eq!(status["snapshot"]["bundles"]["folders"]["revision"], "r7");
     assert_eq!(status["keys"]["https://idp.example"]["keys"], 1);
     assert_eq!(status["errors"], json!([]));
-    assert!(!status.to_string().contains(&issuer.jwks()[20..60]), "no key material");
+    assert!(!status.to_string().contains(issuer.jwks().get(20..60).unwrap()), "no key material");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn every_decision_is_logged_once_and_without_token_bytes() {
     assert_eq!(events[0]["bundles"]["folders"]["revision"], "r7");
     assert_eq!(events[1]["result"], Value::Null);
     assert_eq!(events[2]["decision_id"].as_str(), allowed.header("x-claimgate-decision-id"));
-    for part in token.split('.').chain(forged[7..].rsplit('.').take(1)) {
+    for part in token.split('.').chain(forged.rsplit('.').take(1)) {
         assert!(!text.contains(part), "token bytes in the log: {part}");
     }
 }

@@ -16,6 +16,7 @@ mod limits;
 mod nginx;
 mod node;
 mod opa_cases;
+mod opa_differential;
 mod opa_rest;
 mod policy_hostile;
 mod reload;

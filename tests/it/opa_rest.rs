@@ -454,7 +454,7 @@ fn what_claimgate_asserts_cannot_come_from_a_client() {
                 ("POST", "/v1/batch/data/sees/allow".to_owned(), &common),
             ];
             for (method, path, body) in &asked {
-                for fields in [&[("authorization", bearer.as_str())] as Fields<'_>, &[]] {
+                for fields in [&[("authorization", bearer.as_str())][..], &[]] {
                     let got = server.send(method, path, fields, body);
                     assert_eq!(got.status, 400, "{method} {path} {body}: {got:?}");
                     assert_eq!(got.json()["code"], "reserved_input_key", "{method} {path} {body}");

@@ -29,8 +29,6 @@ pub(crate) struct Server {
     pub(crate) directory: TempDir,
     /// First address of the data plane.
     pub(crate) address: String,
-    /// All addresses of the data plane.
-    pub(crate) addresses: Vec<String>,
     /// The admin listener's address.
     pub(crate) admin: String,
     pub(crate) snapshots: Handle,
@@ -116,7 +114,6 @@ impl Setup {
         Server {
             directory,
             address: addresses[0].clone(),
-            addresses,
             admin: admin.unwrap_or_default(),
             snapshots,
             telemetry,

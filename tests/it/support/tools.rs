@@ -1,5 +1,5 @@
 //! Programs that some tests need and cannot bring along. Without one a test says that it was skipped, and why; where
-//! `CLAIMGATE_CI` is set, a missing program is a failure.
+//! `CLAIMGATE_CI` is set, a missing program is a failure, unless `CLAIMGATE_WITHOUT` names it.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +16,9 @@ pub(crate) fn find(name: &str, variable: &str) -> Option<PathBuf> {
         let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
         places.map(|place| place.join(name)).find(|candidate| candidate.is_file())
     });
-    if found.is_none() {
+    if found.is_none() && std::env::var("CLAIMGATE_WITHOUT").is_ok_and(|without| without == name) {
+        say(&format!("skipped: {name} is not installed"));
+    } else if found.is_none() {
         missing(&format!("{name} is not installed (or say where by {variable})"));
     }
     found
@@ -25,8 +27,13 @@ pub(crate) fn find(name: &str, variable: &str) -> Option<PathBuf> {
 /// Ends the test as skipped, or as failed where everything must be there.
 pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("CLAIMGATE_CI").is_none(), "{what}, and CLAIMGATE_CI forbids to skip the test");
-    // The test harness hides what passing tests print, so this goes around it.
-    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("skipped: {what}\n").as_bytes());
+    say(&format!("skipped: {what}"));
+}
+
+/// The test harness hides what passing tests print; this goes around it.
+fn say(line: &str) {
+    // Nobody to hear it is no reason to fail.
+    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{line}\n").as_bytes());
 }
 
 /// A child process that ends with the test.
