@@ -8,7 +8,7 @@ mod paths;
 use std::{
     cell::Cell,
     sync::LazyLock,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use regorus::{
@@ -52,8 +52,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 struct Current {
     end: Instant,
-    /// The wall clock when it began: one time for everything that it computes.
-    began: SystemTime,
+    /// What the engine's clock said when it was first asked: one time for everything that the evaluation computes.
+    now_ns: Option<u64>,
     strict: bool,
 }
 
@@ -69,9 +69,7 @@ impl Deadline {
     pub(super) fn start(limit: Duration, strict: bool) -> Self {
         let now = Instant::now();
         let end = now.checked_add(limit).unwrap_or(now);
-        Self {
-            before: CURRENT.with(|current| current.replace(Some(Current { end, began: SystemTime::now(), strict }))),
-        }
+        Self { before: CURRENT.with(|current| current.replace(Some(Current { end, now_ns: None, strict }))) }
     }
 }
 
@@ -88,11 +86,15 @@ pub(super) fn time_left() -> Duration {
         .map_or(Duration::from_secs(1), |current| current.end.saturating_duration_since(Instant::now()))
 }
 
-/// Nanoseconds since 1970 when the current evaluation began; zero outside of one, which no token is valid at.
-pub(super) fn now_ns() -> u64 {
-    let began = CURRENT.with(Cell::get).map_or(SystemTime::UNIX_EPOCH, |current| current.began);
-    let since = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+/// Nanoseconds since 1970 as the engine tells them, the same throughout an evaluation.
+pub(super) fn now_ns() -> Result<u64, BuiltinError> {
+    if let Some(now) = CURRENT.with(Cell::get).and_then(|current| current.now_ns) {
+        return Ok(now);
+    }
+    let now = engine("time.now_ns", &[])?.as_u64();
+    let now = now.map_err(|_| BuiltinError::Failed("time.now_ns: the clock is before 1970".to_owned()))?;
+    CURRENT.with(|current| current.set(current.get().map(|of| Current { now_ns: Some(now), ..of })));
+    Ok(now)
 }
 
 /// The guarded builtins.
@@ -158,7 +160,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("strings.replace_n", 2, replace_n),
         guarded("strings.reverse", 1, |a| sized("strings.reverse", a)),
         guarded("sum", 1, |a| sized("sum", a)),
-        guarded("time.now_ns", 0, |_| Ok(Value::from(now_ns()))),
+        guarded("time.now_ns", 0, |_| now_ns().map(Value::from)),
         guarded("to_number", 1, |a| number("to_number", a)),
         guarded("trim", 2, |a| product("trim", a)),
         guarded("trim_left", 2, |a| product("trim_left", a)),

@@ -243,7 +243,11 @@ impl Constraints {
         if !audience_fits {
             return Ok(false);
         }
-        let seconds = self.time.unwrap_or_else(|| guard::now_ns() as f64) / NANOSECONDS;
+        let time = match self.time {
+            Some(time) => time,
+            None => guard::now_ns()? as f64,
+        };
+        let seconds = time / NANOSECONDS;
         let now = Value::from(seconds);
         let limit = |name: &str| match operand::member(payload, name) {
             None => Ok(None),
@@ -253,7 +257,7 @@ impl Constraints {
         if limit("exp")?.is_some_and(|expires| now >= *expires) {
             return Ok(false);
         }
-        Ok(!limit("nbf")?.is_some_and(|begins| now < *begins))
+        Ok(limit("nbf")?.is_none_or(|begins| now >= *begins))
     }
 }
 

@@ -120,7 +120,7 @@ pub(super) fn merge(args: &[Value]) -> Outcome {
     let mut ranges: Vec<(Range, Option<String>)> = Vec::new();
     for item in items {
         let Value::String(text) = item else { return Err(failed("element must be string")) };
-        match text.parse::<IpAddr>().map(|address| number(address)) {
+        match text.parse::<IpAddr>().map(number) {
             Ok((true, _)) => return Err(failed("IPv6 invalid: needs prefix length")),
             Ok((false, bits)) => {
                 let prefix = class_prefix(bits);

@@ -2,6 +2,8 @@
 //! types have as JSON. Nothing is verified. What cannot be told exactly as Go tells it (name constraints, policy mappings)
 //! is an error, never left out.
 
+mod numbers;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, SecondsFormat};
 use regorus::Value;
@@ -16,6 +18,7 @@ use x509_parser::{
     x509::{SubjectPublicKeyInfo, X509Name},
 };
 
+use self::numbers::{signature_algorithm, usage};
 use super::super::builtins::BuiltinError;
 use super::{
     Outcome, go_base64,
@@ -408,47 +411,6 @@ fn key_algorithm(info: &SubjectPublicKeyInfo<'_>) -> u32 {
         "1.3.101.112" => 4,
         _ => 0,
     }
-}
-
-/// Go's number of a signature algorithm; 0 for one that it does not know.
-fn signature_algorithm(oid: &str) -> u32 {
-    match oid {
-        "1.2.840.113549.1.1.2" => 1,
-        "1.2.840.113549.1.1.4" => 2,
-        "1.2.840.113549.1.1.5" | "1.3.14.3.2.29" => 3,
-        "1.2.840.113549.1.1.11" => 4,
-        "1.2.840.113549.1.1.12" => 5,
-        "1.2.840.113549.1.1.13" => 6,
-        "1.2.840.10040.4.3" => 7,
-        "2.16.840.1.101.3.4.3.2" => 8,
-        "1.2.840.10045.4.1" => 9,
-        "1.2.840.10045.4.3.2" => 10,
-        "1.2.840.10045.4.3.3" => 11,
-        "1.2.840.10045.4.3.4" => 12,
-        "1.3.101.112" => 16,
-        _ => 0,
-    }
-}
-
-/// Go's number of an extended key usage.
-fn usage(oid: &str) -> Option<u32> {
-    Some(match oid {
-        "2.5.29.37.0" => 0,
-        "1.3.6.1.5.5.7.3.1" => 1,
-        "1.3.6.1.5.5.7.3.2" => 2,
-        "1.3.6.1.5.5.7.3.3" => 3,
-        "1.3.6.1.5.5.7.3.4" => 4,
-        "1.3.6.1.5.5.7.3.5" => 5,
-        "1.3.6.1.5.5.7.3.6" => 6,
-        "1.3.6.1.5.5.7.3.7" => 7,
-        "1.3.6.1.5.5.7.3.8" => 8,
-        "1.3.6.1.5.5.7.3.9" => 9,
-        "1.3.6.1.4.1.311.10.3.3" => 10,
-        "2.16.840.1.113730.4.1" => 11,
-        "1.3.6.1.4.1.311.2.1.22" => 12,
-        "1.3.6.1.4.1.311.61.1.1" => 13,
-        _ => return None,
-    })
 }
 
 /// A URI as Go's `url.URL`; one with user information or an escaped path is an error.
