@@ -304,9 +304,6 @@ impl Given {
             }
         };
         let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        match line.char_indices().nth(140) {
-            Some((cut, _)) => format!("{}…", &line[..cut]),
-            None => line,
-        }
+        if line.chars().count() > 140 { line.chars().take(140).chain(['…']).collect() } else { line }
     }
 }
