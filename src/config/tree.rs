@@ -96,12 +96,17 @@ fn empty() -> Node {
     Node { place: Place::Nowhere, value: Value::Map(Vec::new()) }
 }
 
+/// What a configuration may hold after its aliases are expanded: values, lists and mappings.
+const MOST_NODES: usize = 50_000;
+
 fn parse(text: &str) -> Result<Node, serde_saphyr::Error> {
     // Repeated keys are let through here, so that all of them are reported, with their places. The parser recurses.
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
-        budget: serde_saphyr::budget! { max_depth: DEEPEST, max_aliases: 1_000, max_documents: 1 },
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST, max_aliases: 1_000, max_documents: 1, max_nodes: MOST_NODES, max_events: 4 * MOST_NODES
+        },
     };
     serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options).map(Node::from)
 }

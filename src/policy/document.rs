@@ -235,6 +235,10 @@ impl<'de> Visitor<'de> for YamlVisitor {
                 Value::Bool(_) | Value::Number(_) | Value::Null => Value::from(key.to_string()),
                 _ => return Err(A::Error::custom("a member name must be a scalar")),
             };
+            // As JSON it could not be read again.
+            if key.as_string().is_ok_and(|name| &**name == NUMBER_TOKEN) {
+                return Err(A::Error::custom(format!("member name `{NUMBER_TOKEN}` is not allowed")));
+            }
             object.insert(key, value);
         }
         Ok(Value::from(object))
@@ -293,6 +297,7 @@ mod tests {
         assert!(parse_yaml("a: 1\n---\nb: 2\n").is_err());
         assert!(parse_yaml(&"[".repeat(10_000)).is_err());
         assert!(parse_yaml("a: .inf").is_err());
+        assert!(parse_yaml("$serde_json::private::Number: '1'").is_err());
         let error = parse_yaml("a: 1\nb: [1,\nc: }").unwrap_err();
         assert!(error.row >= 2, "{error:?}");
     }

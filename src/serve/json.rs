@@ -13,7 +13,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use self::words::malformed;
 pub(super) use self::write::write;
-use crate::policy::Value;
+use crate::policy::{self, Value};
 
 /// The deepest nesting that can be asked for: `serde_json` itself stops here, which keeps the stack bounded.
 const MAX_DEPTH: usize = 127;
@@ -200,7 +200,8 @@ fn number<E: de::Error>(text: &str) -> Result<Value, E> {
     if let Ok(integer) = text.parse::<i64>() {
         return Ok(Value::from(integer));
     }
-    match Value::from_json_str(text) {
+    // Not straight to the engine, which would write out the billion digits of `1e999999999`.
+    match policy::parse_json(text) {
         Ok(value @ Value::Number(_)) => Ok(value),
         _ => Err(E::custom("number cannot be represented")),
     }
@@ -404,6 +405,18 @@ mod tests {
         // Values that nobody asked for are skipped without recursion.
         let ignored = format!("{{\"other\":{}{},\"input\":1}}", "[".repeat(10_000), "]".repeat(10_000));
         check(&ignored, Ok(Some("1")));
+    }
+
+    #[test]
+    fn a_number_of_too_many_digits_is_refused_before_it_is_computed() {
+        for number in ["1e999999999", "-1E+99999999", "[1,{\"a\":1e10000000}]", "1e-999999999", &"9".repeat(1_001)] {
+            assert!(data_request(format!("{{\"input\":{number}}}").as_bytes(), Syntax::Json, 32).is_err(), "{number}");
+            assert!(document(number.as_bytes(), Syntax::Json, 32).is_err(), "{number}");
+            assert!(parameter(number, 32).is_err(), "{number}");
+        }
+        check("{\"input\":1e300}", Ok(Some("1e300")));
+        // A number that nobody asked for costs nothing.
+        check("{\"other\":1e999999999,\"input\":1}", Ok(Some("1")));
     }
 
     fn check_too_deep(body: &str, limit: usize) {

@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod eval;
 mod forward_auth;
+mod fuzz;
 mod jwks;
 mod kubernetes;
 mod limits;
