@@ -20,7 +20,7 @@ use crate::{
     token::{self, Caller, Fault, RawToken, TokenError, UnixTime},
 };
 
-/// Names one decision in the answer and in the decision log: a UUIDv4.
+/// Names one decision in the answer and in the decision log: a UUID of version 4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DecisionId(Uuid);
 

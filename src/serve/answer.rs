@@ -27,7 +27,8 @@ const DECISION_ID: HeaderName = HeaderName::from_static("x-claimgate-decision-id
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    /// Boxed: an answer is also the `Err` of many results.
+    pub(super) headers: Box<HeaderMap>,
     pub(super) body: Vec<u8>,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct ErrorDetail<'a> {
 impl Answer {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Vec::new() }
+        Self { status, headers: Box::default(), body: Vec::new() }
     }
 
     /// A JSON document, with `\n` at its end.
@@ -119,7 +120,7 @@ impl Answer {
     }
 
     pub(super) fn bytes(status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Self {
-        Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]), body }
+        Self { status, headers: Box::new(HeaderMap::from_iter([(CONTENT_TYPE, content_type)])), body }
     }
 
     /// Adds a header.
@@ -155,7 +156,7 @@ impl Answer {
     pub(super) fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        *response.headers_mut() = *self.headers;
         response
     }
 }

@@ -3,6 +3,8 @@
 //! `cargo bench --bench decide`. The policy is the RBAC rule of `tests/bench/rbac_token`; the tokens carry the claims
 //! that an access token should carry and no more. `bare_regorus` evaluates the same rule on the engine alone.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up has nothing to report")]
+
 use std::{
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime, UNIX_EPOCH},

@@ -3,6 +3,13 @@
 //! `cargo bench --bench live` runs all; `cargo bench --bench live -- start memory latency reloads` picks. Figures go to
 //! stdout. The client is a blocking keep-alive socket, so that its own cost is small and known.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot be set up has nothing to report, and its figures go to stdout"
+)]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},

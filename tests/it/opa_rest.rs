@@ -142,8 +142,11 @@ fn recorded_requests_are_answered_as_opa_answered_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Status, headers that matter, and body.
-fn expected(id: u64, pair: &Value) -> ((u16, Vec<(String, String)>), Option<String>) {
+/// Status and the headers that matter.
+type Head = (u16, Vec<(String, String)>);
+
+/// Head and body.
+fn expected(id: u64, pair: &Value) -> (Head, Option<String>) {
     if let Some(different) = DIFFERENT.iter().find(|different| different.id == id) {
         let fields = different.fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         return ((different.status, fields.collect()), different.body.map(str::to_owned));
@@ -492,8 +495,8 @@ fn a_refused_token_is_401_with_a_challenge_and_one_public_reason() {
         ("of an unknown issuer", issuer.token_with(json!({"iss": "https://evil.example"}))),
         ("forged", forged(&good)),
         ("signed with another key", other.token("alice")),
-        ("unsigned", format!("{}.", &good[..good.rfind('.').unwrap()])),
-        ("cut", good[..good.len() - 4].to_owned()),
+        ("unsigned", format!("{}.", good.rsplit_once('.').unwrap().0)),
+        ("cut", good.get(..good.len() - 4).unwrap().to_owned()),
         ("not a token", "abc".to_owned()),
     ];
     let challenge =

@@ -108,7 +108,7 @@ impl Setup {
             })
         });
         let Ok(((addresses, admin), snapshots, telemetry)) = start.blocking_recv() else {
-            let reason = thread.join().map_or_else(panic_text, |_| "it ended".to_owned());
+            let reason = thread.join().map_or_else(|panic| panic_text(&*panic), |_| "it ended".to_owned());
             panic!("the server did not start: {reason}");
         };
         Server {
@@ -211,7 +211,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }

@@ -70,7 +70,8 @@ pub(crate) fn now() -> i64 {
 /// The same token with one claim changed and the old signature: a forgery.
 pub(crate) fn forged(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
-    let middle = signature.len() / 2;
-    let other = if signature.as_bytes()[middle] == b'A' { "B" } else { "A" };
-    format!("{signed}.{}{other}{}", &signature[..middle], &signature[middle + 1..])
+    let (before, after) = signature.split_at(signature.len() / 2);
+    let other = if after.starts_with('A') { "B" } else { "A" };
+    let after: String = after.chars().skip(1).collect();
+    format!("{signed}.{before}{other}{after}")
 }

@@ -72,11 +72,10 @@ fn check(case: &Case) -> Result<(), String> {
     if answer != case.expect {
         return Err(format!("expected {}, got {answer}", case.expect));
     }
-    let left: Map<String, Value> = result.map(|claims| claims.claims().clone()).unwrap_or_default();
+    let claims: Map<String, Value> = result.map(|claims| claims.claims().clone()).unwrap_or_default();
+    let left = Value::Object(claims).to_string();
     match &case.left {
-        Some(expected) if *expected != Value::Object(left.clone()).to_string() => {
-            Err(format!("expected {expected} to be left, not {}", Value::Object(left)))
-        }
+        Some(expected) if *expected != left => Err(format!("expected {expected} to be left, not {left}")),
         _ => Ok(()),
     }
 }
