@@ -1,4 +1,4 @@
-//! Listeners, token sources, limits and the doors' own settings → [`serve::Settings`].
+//! Listeners, token sources, limits and the doors' own settings → [`Settings`].
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -180,7 +180,7 @@ impl Graph {
     }
 
     /// Folds a cost over everything that each vertex reaches, callees first. `own` is asked once per fact. The answer is
-    /// by vertex; use [`Self::at`] to look one up.
+    /// by vertex.
     pub(super) fn fold(&self, own: impl Fn(usize) -> usize, join: impl Fn(usize, usize) -> usize) -> Vec<usize> {
         let mut costs = vec![0; self.edges.len()];
         for component in &self.order {

@@ -1,4 +1,4 @@
-//! Files of bundles, data, keys and configuration: what is there ([`Picture`]) and what is in it ([`read`]).
+//! Files of bundles, data, keys and configuration: what is there ([`Picture`]) and what is in it ([`Content`]).
 //!
 //! A picture is taken before and after reading; only when the two are equal has one state of the world been read.
 //! Everything is bounded. Nothing here parses a file, waits, or decides what to do about a problem.
