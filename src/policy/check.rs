@@ -93,7 +93,7 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
 /// Parses and checks an ad-hoc query.
 pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
-    scan::check("query", text).map_err(as_query)?;
+    scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
     #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
     let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
     let tree: Ref<Query> = tree.map_err(as_query)?;
@@ -107,7 +107,7 @@ pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>)
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
-    scan::check(&file.display, &file.text)?;
+    scan::check(&file.display, &file.text, scan::Kind::Module)?;
     parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new))
 }
 
