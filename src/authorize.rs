@@ -9,7 +9,7 @@ mod effects;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 pub use effects::{Effects, EffectsError};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, TokenError, UnixTime},
+    token::{self, Caller, Fault, RawToken, TokenError},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -97,8 +97,8 @@ pub fn identify(snapshot: &Snapshot, presented: Option<&RawToken>, now: SystemTi
     match presented {
         None if snapshot.anonymous == Anonymous::AllowToPolicy => Ok(Caller::Anonymous),
         None => Err(DenyReason::NoToken),
-        Some(raw) => token::verify(raw, &snapshot.profiles, &snapshot.keys, unix_time(now))
-            .map(|claims| Caller::Verified(Box::new(claims)))
+        Some(raw) => token::verify(raw, &snapshot.profiles, &snapshot.keys, now.into())
+            .map(|claims| Caller::Verified(Arc::new(claims)))
             .map_err(DenyReason::Token),
     }
 }
@@ -136,15 +136,6 @@ pub fn decide(outcome: Result<&Outcome, &EvalError>) -> Verdict {
         }
         other => Verdict::deny(DenyReason::NotADecision(type_name(other))),
     }
-}
-
-/// `now` for the token module: whole seconds, floored; before 1970 is negative.
-fn unix_time(now: SystemTime) -> UnixTime {
-    let seconds = match now.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s - 1),
-    };
-    UnixTime(seconds)
 }
 
 fn type_name(value: &Value) -> &'static str {

@@ -19,6 +19,7 @@ mod listener;
 mod opa;
 mod params;
 mod redirect;
+mod tokens;
 
 use std::{
     net::SocketAddr,
@@ -39,12 +40,13 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
-pub use self::json::Malformed;
 use self::{
     answer::Answer,
     identity::Challenges,
     listener::{Drain, Handler, Listener, Peer},
+    tokens::VerifiedTokens,
 };
+pub use self::{json::Malformed, tokens::TokenCacheSettings};
 use crate::{policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.
@@ -118,6 +120,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where tokens may stand.
     pub token_sources: Vec<TokenSource>,
+    /// How many verified tokens are remembered.
+    pub token_cache: TokenCacheSettings,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -190,6 +194,7 @@ struct App {
     telemetry: Telemetry,
     shutdown: shutdown::Signal,
     challenges: Challenges,
+    tokens: VerifiedTokens,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -284,6 +289,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             challenges: Challenges::new(&settings.realm),
+            tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
             settings,
             snapshots,
             telemetry,

@@ -26,10 +26,12 @@ mod signing;
 mod time;
 mod verify;
 
+use std::sync::Arc;
+
 pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
     claims::VerifiedClaims,
-    compact::{Limits, RawToken},
+    compact::{Fingerprint, Limits, RawToken},
     error::{Fault, TokenError, Untrusted},
     inspect::{Inspection, inspect},
     json::JsonFault,
@@ -46,5 +48,5 @@ pub enum Caller {
     /// The request carried no token at all.
     Anonymous,
     /// The request carried one token and every check passed.
-    Verified(Box<VerifiedClaims>),
+    Verified(Arc<VerifiedClaims>),
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     policy::DataPath,
-    serve::{Limits, Listen, OpaIdentity, Settings, TokenSource},
+    serve::{Limits, Listen, OpaIdentity, Settings, TokenCacheSettings, TokenSource},
 };
 
 /// Where claimgate listens when nothing is said: OPA's own port, on this machine only.
@@ -49,7 +49,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let mode = read_mode(root);
     let listen = read_listen(root, mode);
     let admin = read_admin(root, mode, &listen);
-    let (token_sources, realm) = read_token(root);
+    let (token_sources, realm, token_cache) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
     let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
@@ -59,6 +59,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         admin,
         limits,
         token_sources,
+        token_cache,
         realm,
         opa_identity,
         default_decision,
@@ -156,7 +157,7 @@ fn read_mode(root: &mut Section<'_>) -> u32 {
     }
 }
 
-fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String) {
+fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSettings) {
     let mut token = root.section("token");
     let texts = token.texts("sources", &["header"]);
     if texts.is_empty() && !token.concerns("sources") {
@@ -168,8 +169,14 @@ fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String) {
     {
         token.problem_at(text, "it holds a quote, a backslash or a control character, which a challenge cannot carry");
     }
+    let mut cache = token.section("cache");
+    let token_cache = TokenCacheSettings {
+        entries: cache.count("entries", 10_000, 0..=10_000_000),
+        bytes: cache.size("bytes", 32 << 20, 64 << 10..=4 << 30),
+    };
+    cache.finish();
     token.finish();
-    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text))
+    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache)
 }
 
 /// `header`, `header:NAME`, `header:NAME:SCHEME`, `cookie:NAME`, `query:NAME`.

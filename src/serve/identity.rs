@@ -96,13 +96,17 @@ pub(super) async fn identify(
         Err(invalid) => return Err(unidentified(snapshot, Cause::Request(invalid), None)),
     };
     let began = Instant::now();
-    let mut result = authorize::identify(&snapshot, presented.as_ref(), SystemTime::now());
+    let look = |snapshot: &Snapshot| match &presented {
+        Some(raw) => app.tokens.identify(snapshot, raw, SystemTime::now()),
+        None => authorize::identify(snapshot, None, SystemTime::now()),
+    };
+    let mut result = look(&snapshot);
     if let Err(DenyReason::Token(error)) = &result
         && let Some(issuer) = error.wants_keys_of()
         && app.snapshots.request_keys(issuer, app.settings.key_patience).await
     {
         snapshot = app.snapshots.current();
-        result = authorize::identify(&snapshot, presented.as_ref(), SystemTime::now());
+        result = look(&snapshot);
     }
     let verification = presented.is_some().then(|| began.elapsed());
     match result {

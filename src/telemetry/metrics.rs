@@ -12,11 +12,11 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
-    metrics::{
-        counter::ConstCounter, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram,
-    },
+    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+
+pub use prometheus_client::metrics::counter::Counter;
 
 use super::{Record, decision_log::DecisionLog};
 use crate::snapshot::Handle;
@@ -32,6 +32,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     refused: Family<ReasonLabels, Counter>,
     connections: Gauge,
+    token_cache: (Counter, Counter),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +79,7 @@ impl Metrics {
         let requests = Family::new_with_constructor(histogram);
         let refused = Family::default();
         let connections = Gauge::default();
+        let token_cache = (Counter::default(), Counter::default());
         registry.register_with_unit(
             "http_request_duration",
             "HTTP requests by handler, method and status code, as OPA names them",
@@ -99,8 +101,20 @@ impl Metrics {
         ours.register_with_unit("evaluation", "Time to evaluate policy", Unit::Seconds, evaluation.clone());
         ours.register_with_unit("token_verification", "Time to verify a token", Unit::Seconds, verification.clone());
         ours.register("connections", "Open client connections", connections.clone());
+        ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
+        ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
-        Self { registry, decisions, verification_failures, evaluation, verification, requests, refused, connections }
+        Self {
+            registry,
+            decisions,
+            verification_failures,
+            evaluation,
+            verification,
+            requests,
+            refused,
+            connections,
+            token_cache,
+        }
     }
 
     pub(super) fn decided(&self, record: &Record<'_>) {
@@ -118,6 +132,12 @@ impl Metrics {
     /// A token was refused. `reason` is a `TokenError` code.
     pub fn verification_failed(&self, reason: &'static str) {
         self.verification_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Hits and misses of the cache of verified tokens, for the one who holds that cache.
+    #[must_use]
+    pub fn token_cache(&self) -> (Counter, Counter) {
+        self.token_cache.clone()
     }
 
     /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.

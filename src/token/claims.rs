@@ -9,7 +9,7 @@ use super::{
     json,
     profile::{IssuerProfile, join},
     signature::SignatureChecked,
-    time::Times,
+    time::{Times, UnixTime},
 };
 
 /// What is left after every check passed. Only [`verify()`](super::verify()) makes one.
@@ -20,8 +20,7 @@ pub struct VerifiedClaims {
     audience: Vec<String>,
     scopes: Vec<String>,
     id: Option<String>,
-    issued_at: Option<i64>,
-    expires_at: i64,
+    times: Times,
     key_id: Option<String>,
     claims: Map<String, Value>,
 }
@@ -165,11 +164,19 @@ impl VerifiedClaims {
             audience,
             scopes,
             id,
-            issued_at: times.issued_at,
-            expires_at: times.expires_at,
+            times,
             key_id: signature.key_id().map(str::to_owned),
             claims,
         })
+    }
+
+    /// Holds the dates against a later `now`. With the same profiles and the same keys, this is all that can have
+    /// changed since the claims were verified: a cache must ask it on every hit.
+    ///
+    /// # Errors
+    /// What [`verify()`](super::verify()) would say at that time.
+    pub fn check_times(&self, profile: &IssuerProfile, now: UnixTime) -> Result<(), TokenError> {
+        self.times.check(profile.leeway(), profile.max_lifetime(), now)
     }
 
     /// `iss`: the issuer profile's.
@@ -205,13 +212,13 @@ impl VerifiedClaims {
     /// `iat`, in Unix seconds.
     #[must_use]
     pub fn issued_at(&self) -> Option<i64> {
-        self.issued_at
+        self.times.issued_at()
     }
 
     /// `exp`, in Unix seconds.
     #[must_use]
     pub fn expires_at(&self) -> i64 {
-        self.expires_at
+        self.times.expires_at()
     }
 
     /// The `kid` of the key that verified the signature, as the issuer's key set names it.
@@ -220,10 +227,34 @@ impl VerifiedClaims {
         self.key_id.as_deref()
     }
 
+    /// Estimated bytes of the strings and values in it.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let all = |texts: &[String]| texts.iter().map(|text| weight(text.len())).sum::<u64>();
+        let one = |text: &Option<String>| text.as_ref().map_or(0, |text| weight(text.len()));
+        let claims: u64 = self.claims.iter().map(|(name, value)| weight(name.len()) + size(value)).sum();
+        all(&self.audience) + all(&self.scopes) + one(&self.subject) + one(&self.id) + one(&self.key_id) + claims
+    }
+
     /// The projected claims under their projected names; nothing else is kept.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
+    }
+}
+
+/// A text, or a node without one, with what the allocator and the container take for it.
+fn weight(text: usize) -> u64 {
+    64 + u64::try_from(text).unwrap_or(u64::MAX >> 8)
+}
+
+fn size(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) => weight(0),
+        Value::Number(number) => weight(number.as_str().len()),
+        Value::String(text) => weight(text.len()),
+        Value::Array(items) => weight(0) + items.iter().map(size).sum::<u64>(),
+        Value::Object(members) => members.iter().map(|(name, value)| weight(name.len()) + size(value)).sum(),
     }
 }
 

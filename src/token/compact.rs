@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{error::TokenError, json};
@@ -10,6 +11,10 @@ use super::{error::TokenError, json};
 /// A compact JWS as received. Untrusted. No `Display`; `Debug` is redacted.
 #[derive(Clone)]
 pub struct RawToken(Box<str>);
+
+/// SHA-256 over a whole token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; digest::SHA256_OUTPUT_LEN]);
 
 /// How much of a token is looked at before its issuer is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,16 @@ impl RawToken {
     #[must_use]
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
+    }
+
+    /// A name for exactly these bytes, signature included, that does not give them away.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut bytes = [0; digest::SHA256_OUTPUT_LEN];
+        for (to, from) in bytes.iter_mut().zip(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref()) {
+            *to = *from;
+        }
+        Fingerprint(bytes)
     }
 
     /// The bytes themselves, for this module only.

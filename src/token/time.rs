@@ -1,6 +1,6 @@
 //! Time as an argument, and the dates that a token claims. Nothing here reads a clock.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -19,11 +19,12 @@ pub(super) struct NumericDate {
     ceil: i64,
 }
 
-/// The three dates of a token, each of a valid type.
-#[derive(Debug, Clone, Copy)]
+/// The three dates of a token, each of a valid type. Whether they hold is asked anew for each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Times {
-    pub(super) expires_at: i64,
-    pub(super) issued_at: Option<i64>,
+    expires: NumericDate,
+    not_before: Option<NumericDate>,
+    issued: Option<NumericDate>,
 }
 
 /// The last date whose every whole second an IEEE double can hold; also far above any honest expiry.
@@ -32,21 +33,19 @@ const LAST_DATE: i64 = 1 << 53;
 // === impl Times ===
 
 impl Times {
-    /// Reads `exp`, `nbf` and `iat` and holds them against `now`.
-    ///
-    /// `exp` is mandatory; a token is expired from `exp + leeway` on (RFC 7519 §4.1.4: "on or after"). `nbf` and `iat`
-    /// may lie at most `leeway` in the future. The lifetime is `exp - iat`, or `exp - now` when there is no `iat`.
-    pub(super) fn check(
-        claims: &Map<String, Value>,
-        leeway: Duration,
-        max_lifetime: Duration,
-        now: UnixTime,
-    ) -> Result<Self, TokenError> {
-        let leeway = seconds(leeway);
+    /// Reads `exp`, which is mandatory, `nbf` and `iat`.
+    pub(super) fn read(claims: &Map<String, Value>) -> Result<Self, TokenError> {
         let expires = date(claims, "exp")?.ok_or(TokenError::ExpiryMissing)?;
-        let not_before = date(claims, "nbf")?;
-        let issued = date(claims, "iat")?;
+        Ok(Self { expires, not_before: date(claims, "nbf")?, issued: date(claims, "iat")? })
+    }
 
+    /// Holds the dates against `now`.
+    ///
+    /// A token is expired from `exp + leeway` on (RFC 7519 §4.1.4: "on or after"). `nbf` and `iat` may lie at most
+    /// `leeway` in the future. The lifetime is `exp - iat`, or `exp - now` when there is no `iat`.
+    pub(super) fn check(self, leeway: Duration, max_lifetime: Duration, now: UnixTime) -> Result<(), TokenError> {
+        let Self { expires, not_before, issued } = self;
+        let leeway = seconds(leeway);
         if now.0 >= expires.floor.saturating_add(leeway) {
             return Err(TokenError::Expired { expires_at: expires.floor, now: now.0, leeway });
         }
@@ -65,7 +64,29 @@ impl Times {
         if lifetime > limit {
             return Err(TokenError::LifetimeTooLong { seconds: lifetime, limit });
         }
-        Ok(Self { expires_at: expires.floor, issued_at: issued.map(|date| date.floor) })
+        Ok(())
+    }
+
+    /// `exp` in Unix seconds, rounded down.
+    pub(super) fn expires_at(self) -> i64 {
+        self.expires.floor
+    }
+
+    /// `iat` in Unix seconds, rounded down.
+    pub(super) fn issued_at(self) -> Option<i64> {
+        self.issued.map(|date| date.floor)
+    }
+}
+
+// === impl UnixTime ===
+
+/// Whole seconds, rounded down; before 1970 is negative.
+impl From<SystemTime> for UnixTime {
+    fn from(time: SystemTime) -> Self {
+        Self(match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds - 1),
+        })
     }
 }
 
@@ -111,8 +132,10 @@ mod tests {
 
     fn check(claims: &Value, leeway: u64, max_lifetime: u64, now: i64) -> Result<(), &'static str> {
         let claims: &Map<String, Value> = claims.as_object().unwrap();
-        Times::check(claims, Duration::from_secs(leeway), Duration::from_secs(max_lifetime), UnixTime(now))
-            .map(drop)
+        Times::read(claims)
+            .and_then(|times| {
+                times.check(Duration::from_secs(leeway), Duration::from_secs(max_lifetime), UnixTime(now))
+            })
             .map_err(|error: TokenError| error.code())
     }
 

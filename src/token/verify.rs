@@ -92,9 +92,11 @@ fn run(
     profile.check_header(&header)?;
     observer.passed("profile", || "`typ` and `alg` are allowed".to_owned());
 
-    let times = Times::check(payload.claims(), profile.leeway(), profile.max_lifetime(), now)?;
-    observer
-        .passed("time", || format!("expires in {} s, at {}", times.expires_at.saturating_sub(now.0), times.expires_at));
+    let times = Times::read(payload.claims())?;
+    times.check(profile.leeway(), profile.max_lifetime(), now)?;
+    observer.passed("time", || {
+        format!("expires in {} s, at {}", times.expires_at().saturating_sub(now.0), times.expires_at())
+    });
 
     let set = keys.get(profile.issuer());
     let set = set.ok_or_else(|| TokenError::KeysNeverHad { issuer: profile.issuer().to_owned() })?;

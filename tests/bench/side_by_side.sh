@@ -44,7 +44,9 @@ data = json.load(open(f"{work}/plain/data.json"))
 data["jwks"] = json.dumps(public)
 json.dump(data, open(f"{work}/token_opa/data.json", "w"))
 PY
-token=$($claimgate token mint --key "$work/key.json" --issuer https://idp.example --audience bench --subject alice --ttl 12h --claim org_id='"acme"' --claim role='"editor"')
+# Twelve hours, so that no round meets an expired token.
+token=$($claimgate token mint --key "$work/key.json" --ttl 43200 --claim iss=https://idp.example --claim aud=bench \
+  --claim sub=alice --claim org_id=acme --claim role=editor)
 cat > "$work/token.yaml" <<YAML
 listen: 127.0.0.1:18281
 admin: {listen: 127.0.0.1:18282}
@@ -85,12 +87,13 @@ start "$claimgate" run -c "$work/plain.yaml" -b "$work/plain"
 start "$claimgate" run -c "$work/token.yaml" -b "$work/token_cg"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18381 -b "$work/plain"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18481 -b "$work/token_opa"
-answer() { curl -s -X POST "$@" | tr -d '\n'; }
+answer() { curl -s -X POST "$@" | tr -d '\n' || cat "$work/log" >&2; }
 for _ in $(seq 100); do
   curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null &&
   curl -sf 127.0.0.1:18182/health >/dev/null && curl -sf 127.0.0.1:18282/health >/dev/null && break
   sleep 0.1
 done
+curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null || { echo "OPA did not start:" >&2; cat "$work/log" >&2; exit 1; }
 url=/v1/data/rbac/allow
 for port in 18181 18381; do
   got=$(answer -d "$body" 127.0.0.1:$port$url)

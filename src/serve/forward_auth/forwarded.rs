@@ -286,7 +286,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::DataPath,
-        serve::{Limits, OpaIdentity},
+        serve::{Limits, OpaIdentity, TokenCacheSettings},
     };
 
     fn settings() -> Settings {
@@ -306,6 +306,7 @@ mod tests {
                 TokenSource::Header { name: "x-token".to_owned(), scheme: String::new() },
                 TokenSource::Query("access_token".to_owned()),
             ],
+            token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
             realm: String::new(),
             opa_identity: OpaIdentity::Token,
             default_decision: DataPath::default(),

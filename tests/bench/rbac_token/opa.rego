@@ -4,12 +4,13 @@ package rbac
 default allow := false
 
 claims := payload if {
-	[true, _, payload] := io.jwt.decode_verify(input.jwt, {
+	[valid, _, payload] := io.jwt.decode_verify(input.jwt, {
 		"cert": data.jwks,
 		"iss": "https://idp.example",
 		"aud": "bench",
 		"alg": "RS256",
 	})
+	valid
 }
 
 allow if {

@@ -1,0 +1,266 @@
+//! Tokens that were verified a moment ago. A hit saves the parsing and the signature; it never changes an answer.
+//!
+//! An entry is found by SHA-256 over the whole token and counts only with the very profiles and keys it was made with.
+//! What time alone can change, the dates, is checked on every hit. Refusals are not remembered, so a key that arrives
+//! late helps at once, and a flood of bad tokens pushes nothing out. Bounded by entries and by bytes.
+
+use std::{sync::Arc, time::SystemTime};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::{
+    authorize::{self, DenyReason},
+    snapshot::Snapshot,
+    telemetry::Counter,
+    token::{Caller, Fingerprint, KeySet, Profiles, RawToken, VerifiedClaims},
+};
+
+/// Bounds of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenCacheSettings {
+    /// Tokens; 0 turns the cache off.
+    pub entries: usize,
+    /// Estimated size of all entries.
+    pub bytes: usize,
+}
+
+/// The cache. Answers exactly as [`authorize::identify`] does.
+#[derive(Debug)]
+pub(super) struct VerifiedTokens {
+    /// `None`: off.
+    cache: Option<Cache<Fingerprint, Entry, Weight>>,
+    hits: Counter,
+    misses: Counter,
+}
+
+/// Holds the profiles and keys it was made with, so that another pair can never have their addresses.
+#[derive(Debug, Clone)]
+struct Entry {
+    claims: Arc<VerifiedClaims>,
+    profiles: Arc<Profiles>,
+    keys: Arc<KeySet>,
+}
+
+/// An entry weighs its size, and at least its share of the bytes: so one bound holds both.
+#[derive(Debug, Clone)]
+struct Weight {
+    share: u64,
+}
+
+/// What an entry takes beside its strings: keys, pointers, the cache's own node.
+const ENTRY_BYTES: u64 = 512;
+
+// === impl VerifiedTokens ===
+
+impl VerifiedTokens {
+    pub(super) fn new(settings: TokenCacheSettings, (hits, misses): (Counter, Counter)) -> Self {
+        let TokenCacheSettings { entries, bytes } = settings;
+        let cache = (entries > 0).then(|| {
+            let (entries, bytes) = (entries as u64, bytes as u64);
+            // The estimate sizes a table up front: a gate that sees ten tokens should not pay for ten thousand.
+            Cache::with_weighter(256, bytes, Weight { share: (bytes / entries).max(1) })
+        });
+        Self { cache, hits, misses }
+    }
+
+    /// Who presents this token, according to `snapshot`, at `now`.
+    ///
+    /// # Errors
+    /// As [`authorize::identify`].
+    pub(super) fn identify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<Caller, DenyReason> {
+        let Some(cache) = &self.cache else { return authorize::identify(snapshot, Some(raw), now) };
+        let fingerprint = raw.fingerprint();
+        if let Some(entry) = cache.get(&fingerprint).filter(|entry| entry.holds(snapshot, now)) {
+            self.hits.inc();
+            return Ok(Caller::Verified(entry.claims));
+        }
+        self.misses.inc();
+        // Whatever the entry lacked, the pipeline finds the exact reason.
+        let caller = authorize::identify(snapshot, Some(raw), now)?;
+        if let Caller::Verified(claims) = &caller
+            && let Some(keys) = snapshot.keys.get(claims.issuer())
+        {
+            let (claims, keys) = (Arc::clone(claims), Arc::clone(keys));
+            cache.insert(fingerprint, Entry { claims, profiles: Arc::clone(&snapshot.profiles), keys });
+        }
+        Ok(caller)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Would the whole pipeline say the same now?
+    fn holds(&self, snapshot: &Snapshot, now: SystemTime) -> bool {
+        let issuer = self.claims.issuer();
+        Arc::ptr_eq(&self.profiles, &snapshot.profiles)
+            && snapshot.keys.get(issuer).is_some_and(|keys| Arc::ptr_eq(&self.keys, keys))
+            && self.profiles.get(issuer).is_some_and(|profile| self.claims.check_times(profile, now.into()).is_ok())
+    }
+}
+
+// === impl Weight ===
+
+impl Weighter<Fingerprint, Entry> for Weight {
+    fn weight(&self, _: &Fingerprint, entry: &Entry) -> u64 {
+        (ENTRY_BYTES + entry.claims.size()).max(self.share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        policy::{PolicySet, Settings},
+        snapshot::Anonymous,
+        token::{Algorithm, IssuerProfile, KeyOrigin, KeyRing, ProfileSettings, SigningKey},
+    };
+
+    const ISSUER: &str = "https://idp.example";
+    const START: u64 = 1_790_000_000;
+
+    fn cache(entries: usize, bytes: usize) -> VerifiedTokens {
+        let settings = TokenCacheSettings { entries, bytes };
+        VerifiedTokens::new(settings, (Counter::default(), Counter::default()))
+    }
+
+    fn profiles(audience: &str) -> Arc<Profiles> {
+        let profile = ProfileSettings {
+            issuer: ISSUER.to_owned(),
+            audiences: vec![audience.to_owned()],
+            algorithms: vec![Algorithm::ES256],
+            keep: vec!["role".to_owned()],
+            ..ProfileSettings::default()
+        };
+        Arc::new(Profiles::new(vec![IssuerProfile::new(profile).unwrap()]).unwrap())
+    }
+
+    fn keys(signer: &SigningKey) -> Arc<KeySet> {
+        let jwks = signer.public_jwks().unwrap();
+        Arc::new(KeySet::parse(jwks.as_bytes(), KeyOrigin::Local, &[Algorithm::ES256]).unwrap())
+    }
+
+    fn snapshot(profiles: &Arc<Profiles>, keys: Option<&Arc<KeySet>>) -> Snapshot {
+        let mut ring = KeyRing::default();
+        if let Some(keys) = keys {
+            ring.insert(ISSUER.to_owned(), Arc::clone(keys));
+        }
+        Snapshot {
+            revision: String::new(),
+            activated_at: UNIX_EPOCH,
+            policies: Arc::new(PolicySet::load(Vec::new(), &Settings::default()).unwrap()),
+            entrypoint: None,
+            profiles: Arc::clone(profiles),
+            keys: Arc::new(ring),
+            subject: None,
+            anonymous: Anonymous::Deny,
+        }
+    }
+
+    /// Tokens and worlds to choose from.
+    struct World {
+        tokens: Vec<RawToken>,
+        snapshots: Vec<Snapshot>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (one, other) = (SigningKey::generate_es256("k").unwrap(), SigningKey::generate_es256("k").unwrap());
+            let token = |signer: &SigningKey, changes: Value| {
+                let mut claims = json!({"iss": ISSUER, "aud": "folders", "sub": "alice", "role": "vp",
+                    "iat": START, "exp": START + 300});
+                claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+                signer.sign("at+jwt", claims.as_object().unwrap()).unwrap()
+            };
+            let good = token(&one, json!({}));
+            let mut forged = token(&one, json!({"sub": "eve"})).rsplit_once('.').unwrap().0.to_owned();
+            forged.push('.');
+            forged.push_str(good.rsplit_once('.').unwrap().1);
+            let texts = [
+                good,
+                forged,
+                token(&one, json!({"exp": START + 60})),
+                token(&one, json!({"nbf": START + 120})),
+                token(&one, json!({"aud": ["payroll", "folders"]})),
+                token(&one, json!({"aud": "payroll"})),
+                token(&other, json!({})),
+                token(&one, json!({"iss": "https://other.example"})),
+            ];
+            let (folders, payroll) = (profiles("folders"), profiles("payroll"));
+            let (first, second) = (keys(&one), keys(&other));
+            let snapshots = vec![
+                snapshot(&folders, Some(&first)),
+                snapshot(&folders, Some(&second)),
+                snapshot(&payroll, Some(&first)),
+                snapshot(&folders, None),
+                // The same keys, read again.
+                snapshot(&folders, Some(&keys(&one))),
+            ];
+            Self { tokens: texts.into_iter().map(RawToken::new).collect(), snapshots }
+        }
+    }
+
+    fn shown(result: Result<Caller, DenyReason>) -> String {
+        match result {
+            Ok(caller) => format!("{caller:?}"),
+            Err(reason) => reason.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_cache_never_changes_an_answer() {
+        let world = World::new();
+        let step = (0..world.tokens.len(), 0..world.snapshots.len(), 0_u64..400);
+        let sequences = proptest::collection::vec(step, 1..40);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 64, ..Default::default() });
+        // Room for all, for two, and for nothing that fits.
+        for (entries, bytes) in [(100, 1 << 20), (2, 1 << 20), (100, 64)] {
+            let result = runner.run(&sequences, |sequence| {
+                let cache = cache(entries, bytes);
+                for (token, snapshot, later) in sequence {
+                    let (raw, snapshot) = (&world.tokens[token], &world.snapshots[snapshot]);
+                    let now = UNIX_EPOCH + Duration::from_secs(START + later);
+                    let cached = shown(cache.identify(snapshot, raw, now));
+                    prop_assert_eq!(cached, shown(authorize::identify(snapshot, Some(raw), now)));
+                }
+                Ok(())
+            });
+            result.unwrap();
+        }
+    }
+
+    #[test]
+    fn a_second_look_is_a_hit_and_a_refused_token_is_never_one() {
+        let world = World::new();
+        let now = UNIX_EPOCH + Duration::from_secs(START);
+        for (token, hits, misses) in [(0, 2, 1), (1, 0, 3)] {
+            let cache = cache(100, 1 << 20);
+            for _ in 0..3 {
+                let _ = cache.identify(&world.snapshots[0], &world.tokens[token], now);
+            }
+            assert_eq!((cache.hits.get(), cache.misses.get()), (hits, misses), "token {token}");
+        }
+    }
+
+    #[test]
+    fn the_cache_stays_inside_its_bounds() {
+        let signer = SigningKey::generate_es256("k").unwrap();
+        let snapshot = snapshot(&profiles("folders"), Some(&keys(&signer)));
+        let now = UNIX_EPOCH + Duration::from_secs(START);
+        for (entries, bytes, most) in [(8, 1 << 20, 8), (1000, 16 << 10, 24), (0, 1 << 20, 0)] {
+            let cache = cache(entries, bytes);
+            for number in 0..100 {
+                let claims = json!({"iss": ISSUER, "aud": "folders", "sub": number.to_string(), "exp": START + 300});
+                let token = signer.sign("at+jwt", claims.as_object().unwrap()).unwrap();
+                cache.identify(&snapshot, &RawToken::new(token), now).unwrap();
+            }
+            let held = cache.cache.as_ref().map_or(0, Cache::len);
+            assert!(held <= most, "{held} entries of {entries} in {bytes} bytes");
+        }
+    }
+}
