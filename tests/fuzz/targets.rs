@@ -239,7 +239,13 @@ fn config(data: &[u8]) {
 const DEADLINE: Duration = Duration::from_millis(20);
 
 fn settings() -> Settings {
-    Settings { deadline: DEADLINE, max_file_bytes: 1 << 18, max_bundle_bytes: 1 << 20, max_result_bytes: 1 << 16 }
+    Settings {
+        deadline: DEADLINE,
+        max_file_bytes: 1 << 18,
+        max_bundle_bytes: 1 << 20,
+        max_result_bytes: 1 << 16,
+        ..Settings::default()
+    }
 }
 
 fn source(files: &[(&str, &[u8])]) -> Source {
