@@ -18,7 +18,7 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::{FetchSettings, KeySource};
+use super::{FetchSettings, KeySource, describe_io};
 
 /// A longer entity tag is not remembered.
 const MAX_ETAG: usize = 1024;
@@ -313,7 +313,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = inner.to_string();
+        text = inner.downcast_ref().map_or_else(|| inner.to_string(), describe_io);
         cause = inner.source();
     }
     text
