@@ -13,6 +13,7 @@ use super::{
     bundle::{self, RegoFile},
     error::Rendered,
     graph::{Graph, dotted},
+    lower::Origins,
     panics, scan,
     syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind},
 };
@@ -41,14 +42,23 @@ pub(super) struct Facts {
     pub may_block: bool,
 }
 
-/// Parses and checks everything.
-pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<LoadError>> {
-    let mut errors = Vec::new();
+/// Parses and checks everything. `errors` are those of modules that are not among the files.
+pub(super) fn modules(
+    files: &[RegoFile],
+    origins: &Origins,
+    data: &Value,
+    mut errors: Vec<LoadError>,
+) -> Result<Facts, Vec<LoadError>> {
     let mut parsed = Vec::new();
     for file in files {
         match module(file) {
             Ok(module) => parsed.push((file, module)),
-            Err(error) => errors.push(error),
+            Err(mut error) => {
+                if let Some(at) = &mut error.location {
+                    origins.original(at);
+                }
+                errors.push(error);
+            }
         }
     }
     let complete = errors.is_empty();
@@ -58,9 +68,14 @@ pub(super) fn modules(files: &[RegoFile], data: &Value) -> Result<Facts, Vec<Loa
     let mut packages = Vec::new();
     for (file, module) in &parsed {
         let package = syntax::package_path(module);
-        roots(file, module, &package, &mut errors);
-        rules.extend(syntax::rules(module, &names));
-        packages.push((package, syntax::location(&module.package.span)));
+        let mut at = syntax::location(&module.package.span);
+        origins.original(&mut at);
+        roots(file, &at, &package, &mut errors);
+        rules.extend(syntax::rules(module, &names).into_iter().map(|mut facts| {
+            origins.original_facts(&mut facts);
+            facts
+        }));
+        packages.push((package, at));
     }
     conflicts(&rules, &packages, data, &mut errors);
     for rule in &rules {
@@ -143,12 +158,12 @@ fn parse<T>(
     }
 }
 
-fn roots(file: &RegoFile, module: &Module, package: &[String], errors: &mut Vec<LoadError>) {
+fn roots(file: &RegoFile, at: &Location, package: &[String], errors: &mut Vec<LoadError>) {
     if let Some(roots) = &file.roots
         && !bundle::under_roots(roots, &package.join("/"))
     {
         let message = bundle::package_outside(roots, &package.join("."), &file.id);
-        errors.push(LoadError::new("bundle_error", message, Some(syntax::location(&module.package.span))));
+        errors.push(LoadError::new("bundle_error", message, Some(at.clone())));
     }
 }
 

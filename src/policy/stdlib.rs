@@ -38,6 +38,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.sha256", 1, crypto::sha256),
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+        builtin!("internal.template_string", 1, super::lower::template_string),
         builtin!("io.jwt.decode", 1, jwt::decode),
         builtin!("io.jwt.decode_verify", 2, jwt::decode_verify),
         builtin!("io.jwt.encode_sign", 3, jwt::encode_sign),
