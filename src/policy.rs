@@ -6,7 +6,8 @@
 //!
 //! Reading order: [`mod@source`] and [`bundle`] (files → modules and data), [`document`] (JSON and YAML), [`scan`],
 //! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`lower`], [`builtins`] and [`guard`]
-//! (what policies may call, and for how much), [`set`] (load and evaluate), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
+//! (what policies may call, and for how much), [`http`] (the port of
+//! `http.send`), [`set`] (load and evaluate), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
 //! rules), [`json`] (values as OPA writes them).
 
 mod builtins;
@@ -16,6 +17,9 @@ mod document;
 mod error;
 mod graph;
 mod guard;
+mod http;
+#[cfg(test)]
+mod http_tests;
 mod json;
 mod lower;
 mod panics;
@@ -36,6 +40,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use document::{DocumentError, parse_json, parse_yaml};
 pub use error::{EvalError, EvalErrorKind, LoadError, Location};
+pub use http::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend, HttpTls, PemSource};
 pub use json::{quote, to_opa_json, to_opa_json_pretty};
 pub use panics::install_panic_hook;
 pub use path::{DataPath, Entrypoint};
@@ -50,6 +55,10 @@ pub use testing::{TestRule, TestRun};
 pub struct Settings {
     /// Wall-clock budget of one evaluation.
     pub deadline: Duration,
+    /// The same, for evaluations that can reach `http.send`: waiting for the network counts.
+    pub io_deadline: Duration,
+    /// Who sends the requests of `http.send`; `None`: modules that call it do not load.
+    pub http: Option<Arc<dyn HttpSend>>,
     /// Largest single file of a bundle, after decompression.
     pub max_file_bytes: usize,
     /// Largest bundle in all, after decompression.
@@ -101,8 +110,10 @@ pub enum Outcome {
 pub struct EvalOptions {
     /// A builtin error ends the evaluation instead of being undefined.
     pub strict_builtin_errors: bool,
-    /// Overrides [`Settings::deadline`].
+    /// Overrides [`Settings::deadline`] and [`Settings::io_deadline`].
     pub deadline: Option<Duration>,
+    /// A query is from a client: it may not call `http.send` itself. Rules that it asks for may.
+    pub foreign_query: bool,
 }
 
 // === impl Settings ===
@@ -111,6 +122,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             deadline: Duration::from_millis(100),
+            io_deadline: Duration::from_secs(10),
+            http: None,
             max_file_bytes: 64 << 20,
             max_bundle_bytes: 1 << 30,
             max_result_bytes: 16 << 20,

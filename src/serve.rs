@@ -197,12 +197,16 @@ struct App {
     tokens: VerifiedTokens,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
+    /// Places for evaluations that may wait for `http.send`.
+    waiting: Arc<Semaphore>,
     requests: AtomicU64,
     /// Has the log said that a peer is not trusted?
     warned_of_peer: AtomicBool,
     started: SystemTime,
 }
 
+/// Most evaluations that wait for `http.send` at a time; the runtime has some more threads than that.
+const MOST_WAITING: usize = 256;
 /// The metric's `handler` for every path that has no route.
 const CATCH_ALL: &str = "catchall";
 
@@ -290,6 +294,7 @@ impl App {
             snapshots,
             telemetry,
             shutdown,
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
             requests: AtomicU64::new(0),
             warned_of_peer: AtomicBool::new(false),

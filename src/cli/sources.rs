@@ -53,7 +53,7 @@ pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Resu
 
 /// Compiles them; each evaluation may take as long as `deadline`.
 pub(super) fn load(sources: Vec<Source>, deadline: Duration) -> Result<PolicySet, Vec<Complaint>> {
-    let settings = policy::Settings { deadline, ..policy::Settings::default() };
+    let settings = policy::Settings { deadline, io_deadline: deadline, ..policy::Settings::default() };
     PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
 }
 

@@ -119,6 +119,8 @@ fn read_policy_limits(section: &mut Section<'_>) -> policy::Settings {
     let mut limits = section.section("limits");
     let settings = policy::Settings {
         deadline: limits.duration("deadline", default.deadline, MILLI..=SECOND * 60),
+        io_deadline: limits.duration("io_deadline", default.io_deadline, MILLI..=SECOND * 300),
+        http: None,
         max_file_bytes: limits.size("file_bytes", default.max_file_bytes, 1 << 10..=4 << 30),
         max_bundle_bytes: limits.size("bundle_bytes", default.max_bundle_bytes, 1 << 10..=16 << 30),
         max_result_bytes: limits.size("result_bytes", default.max_result_bytes, 1 << 10..=1 << 30),

@@ -15,7 +15,7 @@ use super::{
     graph::{Graph, dotted},
     lower::Origins,
     panics, scan,
-    syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind},
+    syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
 
 /// Most problems of one kind that are worth reading.
@@ -28,6 +28,8 @@ const MAX_HEIGHT: usize = 1_000;
 const MAX_PRODUCTS: usize = 12;
 /// Most statements of one body: the engine's scheduler needs the square of it.
 const MAX_STATEMENTS: usize = 2_000;
+/// The builtin that waits for others.
+pub(super) const NETWORK: &str = "http.send";
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
 
@@ -40,6 +42,8 @@ pub(super) struct Facts {
     pub claim_reads: Vec<ClaimRead>,
     /// Numbers may grow faster than the engine looks at the clock.
     pub may_block: bool,
+    /// Paths of the rules that can reach `http.send`.
+    pub network: Vec<Vec<Segment>>,
 }
 
 /// Parses and checks everything. `errors` are those of modules that are not among the files.
@@ -47,6 +51,7 @@ pub(super) fn modules(
     files: &[RegoFile],
     origins: &Origins,
     data: &Value,
+    network: bool,
     mut errors: Vec<LoadError>,
 ) -> Result<Facts, Vec<LoadError>> {
     let mut parsed = Vec::new();
@@ -81,6 +86,9 @@ pub(super) fn modules(
     for rule in &rules {
         // A function that a broken file defines is not unknown.
         calls(rule, &names, complete, &mut errors);
+        if !network {
+            no_network(rule, &mut errors);
+        }
         if rule.statements > MAX_STATEMENTS {
             let message = format!("a body has more than {MAX_STATEMENTS} statements; split it");
             errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
@@ -102,19 +110,25 @@ pub(super) fn modules(
     let products = graph.heights(&rules, |rule| rule.products);
     let may_block = products.iter().any(|product| *product > MAX_PRODUCTS);
     let claim_reads = rules.iter().flat_map(|rule| &rule.references).filter_map(claim_read).collect();
-    Ok(Facts { rules, names, packages: packages.into_iter().map(|(path, _)| path).collect(), claim_reads, may_block })
+    let sends = graph.fold(|fact| usize::from(rules.get(fact).is_some_and(calls_network)), usize::max);
+    let network = graph.with_cost(&sends).map(<[Segment]>::to_vec).collect();
+    let packages = packages.into_iter().map(|(path, _)| path).collect();
+    Ok(Facts { rules, names, packages, claim_reads, may_block, network })
 }
 
 /// Parses and checks an ad-hoc query.
-pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>), EvalError> {
+pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
-    scan::check("query", text).map_err(as_query)?;
+    scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
     #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
     let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
     let tree: Ref<Query> = tree.map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
+    if !network {
+        no_network(&found, &mut errors);
+    }
     match errors.into_iter().next() {
         Some(error) => Err(as_query(error)),
         None => Ok((found, tree)),
@@ -122,7 +136,7 @@ pub(super) fn query(text: &str, facts: &Facts) -> Result<(RuleFacts, Ref<Query>)
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
-    scan::check(&file.display, &file.text)?;
+    scan::check(&file.display, &file.text, scan::Kind::Module)?;
     parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new))
 }
 
@@ -245,12 +259,6 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
             Callee::Builtin(name) => (name.clone(), builtins::arity(name)),
         };
         let location = || Some(call.location.clone());
-        if name == "http.send" {
-            let message = "http.send is not supported: a decision must not wait for the network; \
-                           load what the policy needs as data instead";
-            errors.push(LoadError::new("rego_type_error", message, location()));
-            continue;
-        }
         match arity {
             None if complete || builtins::arity(&name).is_some() => {
                 let hint = errors.len() < MOST;
@@ -265,6 +273,21 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
                 errors.push(LoadError::new("rego_type_error", message, location()));
             }
             Some(_) => {}
+        }
+    }
+}
+
+pub(super) fn calls_network(rule: &RuleFacts) -> bool {
+    rule.calls.iter().any(|call| matches!(&call.callee, Callee::Builtin(name) if name == NETWORK))
+}
+
+/// Without a host that may be asked, `http.send` can only fail, and `not` over a failure holds.
+fn no_network(rule: &RuleFacts, errors: &mut Vec<LoadError>) {
+    for call in &rule.calls {
+        if matches!(&call.callee, Callee::Builtin(name) if name == NETWORK) {
+            let message = "http.send is not allowed: no host is listed; list those that policies may ask in \
+                           `policy.http_send.allow`, or load what the policy needs as data";
+            errors.push(LoadError::new("rego_type_error", message, Some(call.location.clone())));
         }
     }
 }

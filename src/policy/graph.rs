@@ -226,6 +226,12 @@ impl Graph {
         heights
     }
 
+    /// The paths of the rules that have a cost.
+    pub(super) fn with_cost(&self, costs: &[usize]) -> impl Iterator<Item = &[Segment]> {
+        let costly = self.rules.iter().zip(costs).filter(|(_, cost)| **cost > 0);
+        costly.map(|(group, _)| group.path.as_slice())
+    }
+
     /// The rule with the largest cost, as `data.p.x`, with the index of its first fact.
     pub(super) fn worst(&self, costs: &[usize]) -> Option<(String, usize, usize)> {
         let (rule, cost) = costs.iter().take(self.rules.len()).enumerate().max_by_key(|(_, cost)| **cost)?;

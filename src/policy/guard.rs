@@ -458,7 +458,7 @@ static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
     Some((span, vec![Ref::new(expr); 8]))
 });
 
-fn engine(name: &'static str, args: &[Value]) -> Outcome {
+pub(super) fn engine(name: &'static str, args: &[Value]) -> Outcome {
     let (Some((call, _)), Some((span, params))) = (BUILTINS.get(name), &*NOWHERE) else {
         return Err(BuiltinError::Failed(format!("{name} is not available")));
     };

@@ -18,6 +18,7 @@ use super::{
     check::{self, Facts},
     error::{Rendered, classify_compile},
     guard::Deadline,
+    http::Session,
     json,
     lower::{self, Edits, Origins},
     panics,
@@ -77,7 +78,7 @@ impl PolicySet {
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
         let origins = Arc::new(origins);
-        let facts = check::modules(&files, &origins, &content.data, errors)?;
+        let facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
         let lowered = lower::needed(&facts.rules);
         let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
@@ -160,10 +161,30 @@ impl PolicySet {
         self.facts.may_block
     }
 
-    /// The wall-clock budget of one evaluation, unless a call overrides it.
+    /// Can the evaluation of this path reach `http.send`, and so wait for others?
     #[must_use]
-    pub fn deadline(&self) -> Duration {
-        self.settings.deadline
+    pub fn reaches_network(&self, path: &DataPath) -> bool {
+        // A rule above gives what is below it, and a document holds the rules in it.
+        self.facts.network.iter().any(|rule| {
+            let pairs = rule.iter().zip(path.segments());
+            pairs.into_iter().all(|(own, asked)| own.as_ref().is_none_or(|own| own == asked))
+        })
+    }
+
+    /// The wall-clock budget of an evaluation of this path, unless a call overrides it.
+    #[must_use]
+    pub fn deadline(&self, path: &DataPath) -> Duration {
+        if self.reaches_network(path) { self.settings.io_deadline } else { self.settings.deadline }
+    }
+
+    /// Does any rule call `http.send`?
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        !self.facts.network.is_empty()
+    }
+
+    pub(super) fn has_network(&self) -> bool {
+        self.settings.http.is_some()
     }
 
     pub(super) fn max_result_bytes(&self) -> usize {
@@ -186,6 +207,8 @@ impl PolicySet {
         options: &EvalOptions,
         prints: &mut Vec<String>,
     ) -> Result<Outcome, EvalError> {
+        let limit = options.deadline.unwrap_or_else(|| self.deadline(path));
+        let _session = Session::start(self.settings.http.clone());
         let value = match self.tree.find(path.segments()) {
             Place::Function => return Ok(Outcome::Undefined),
             Place::Base => match self.base_data(path.segments()) {
@@ -193,7 +216,7 @@ impl PolicySet {
                 None => return Ok(Outcome::Undefined),
             },
             Place::Rule { engine_path, rest } => {
-                let whole = self.machine.run(input, options, self.limit(options), &[], |engine| {
+                let whole = self.machine.run(input, options, limit, &[], |engine| {
                     let value = engine.eval_rule(engine_path.to_owned());
                     prints.extend(engine.take_prints()?);
                     value
@@ -207,7 +230,7 @@ impl PolicySet {
                 }
             }
             Place::Virtual { query, rest } => {
-                let result = self.machine.run(input, options, self.limit(options), &[], |engine| {
+                let result = self.machine.run(input, options, limit, &[], |engine| {
                     let result = engine.eval_query(query.to_owned(), false);
                     prints.extend(engine.take_prints()?);
                     result
@@ -262,7 +285,11 @@ impl PolicySet {
         };
         let mut edits = Edits::default();
         let text = edits.apply(QUERY, text, &[facts], &machine.lowered);
-        let result = machine.run(input, options, self.limit(options), &extra, |engine| {
+        // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
+        let waits = self.may_wait() || check::calls_network(facts);
+        let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
+        let _session = Session::start(self.settings.http.clone());
+        let result = machine.run(input, options, options.deadline.unwrap_or(limit), &extra, |engine| {
             let results = engine.eval_query(text, false)?;
             Ok((results, engine.take_prints()?))
         });
@@ -273,10 +300,6 @@ impl PolicySet {
             }
             error
         })
-    }
-
-    fn limit(&self, options: &EvalOptions) -> Duration {
-        options.deadline.unwrap_or(self.settings.deadline)
     }
 }
 

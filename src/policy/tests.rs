@@ -157,8 +157,8 @@ fn every_problem_is_reported_with_its_place() {
         &[
             "dir/b.rego:4:1: rego_parse_error: expecting expression",
             "dir/a.rego:6:6: rego_type_error: count: too many arguments: have 3, want 1",
-            "dir/c.rego:3:6: rego_type_error: http.send is not supported: a decision must not wait for the network; \
-             load what the policy needs as data instead",
+            "dir/c.rego:3:6: rego_type_error: http.send is not allowed: no host is listed; list those that policies may ask in \
+             `policy.http_send.allow`, or load what the policy needs as data",
             "dir/a.rego:3:1: rego_recursion_error: rule data.a.p is recursive: data.a.p -> data.a.q -> data.a.p",
             "dir/a.rego:4:1: rego_recursion_error: rule data.a.q is recursive: data.a.q -> data.a.p -> data.a.q",
             "dir/c.rego:4:1: rego_recursion_error: rule data.c.f is recursive: data.c.f -> data.c.f",
@@ -326,7 +326,7 @@ fn queries_have_bindings_and_pass_the_checks_of_rules() {
     assert_eq!(query("data.a.xs["), "query:1:1 rego_parse_error: malformed query");
     assert_eq!(query("nope(1)"), "query:1:1 rego_type_error: undefined function nope");
     assert_eq!(query("x > 1"), "query:1:1 rego_unsafe_var_error: var x is unsafe");
-    assert!(query("http.send({})").starts_with("query:1:1 rego_type_error: http.send is not supported"));
+    assert!(query("http.send({})").starts_with("query:1:1 rego_type_error: http.send is not allowed: no host"));
     assert_eq!(
         query(&format!("{}1", "1+".repeat(200))),
         "query:1:258 rego_limit_error: expression has more than 128 operators; split it"

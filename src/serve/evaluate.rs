@@ -1,6 +1,7 @@
 //! Where an evaluation runs. Most policies are evaluated on the worker that has the request: they take microseconds and
-//! the engine's own deadline ends them. A policy whose builtins the deadline cannot interrupt goes to a bounded pool of
-//! blocking threads, so that the caller gets its answer in time whatever the builtin does.
+//! the engine's own deadline ends them. A policy whose builtins the deadline cannot interrupt, or that
+//! may wait for `http.send`, goes to a bounded pool of blocking threads, so that the caller gets its answer in time
+//! whatever the builtin does. Those that wait have places of their own: a slow server takes none from the others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,12 +32,14 @@ pub(super) async fn evaluate(
     input: Option<Value>,
     options: EvalOptions,
 ) -> Result<Outcome, Failure> {
-    if !snapshot.policies.may_block() {
+    let waits = snapshot.policies.reaches_network(path);
+    if !waits && !snapshot.policies.may_block() {
         return snapshot.policies.evaluate(path, input, &options).map_err(Failure::Evaluation);
     }
-    let patience = options.deadline.unwrap_or(snapshot.policies.deadline()) + SLACK;
+    let patience = options.deadline.unwrap_or(snapshot.policies.deadline(path)) + SLACK;
+    let places = if waits { &app.waiting } else { &app.blocking };
     // A thread that does not come back keeps its permit, so the pool cannot grow beyond its bound.
-    let Ok(Ok(permit)) = tokio::time::timeout(patience, Arc::clone(&app.blocking).acquire_owned()).await else {
+    let Ok(Ok(permit)) = tokio::time::timeout(patience, Arc::clone(places).acquire_owned()).await else {
         return Err(Failure::Overloaded);
     };
     let (policies, path) = (Arc::clone(&snapshot.policies), path.clone());

@@ -35,7 +35,6 @@ const REFUSED: &[&str] = &[
     "graphql.schema_is_valid",
     "gt",
     "gte",
-    "http.send",
     "internal.member_2",
     "internal.member_3",
     "internal.print",

@@ -173,7 +173,9 @@ async fn run_query(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Answer, 
     let snapshot = app.snapshots.current();
     // A query may call any builtin, so it never runs on a worker.
     let policies = Arc::clone(&snapshot.policies);
-    let Ok(permit) = Arc::clone(&app.blocking).try_acquire_owned() else {
+    let places = if policies.may_wait() { &app.waiting } else { &app.blocking };
+    let options = EvalOptions { foreign_query: true, ..EvalOptions::default() };
+    let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
         return Err(Answer::error(
             StatusCode::SERVICE_UNAVAILABLE,
             "evaluation_overloaded",
@@ -181,7 +183,7 @@ async fn run_query(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Answer, 
         ));
     };
     let work = tokio::task::spawn_blocking(move || {
-        let result = policies.query(&request.query, request.input, &EvalOptions::default());
+        let result = policies.query(&request.query, request.input, &options);
         drop(permit);
         result
     });
