@@ -43,7 +43,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::load::Loaded;
+pub use self::{load::Loaded, read::describe_io};
 use crate::{
     outbound,
     policy::{self, DataPath},

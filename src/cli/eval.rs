@@ -20,6 +20,7 @@ use super::{
 use crate::{
     outbound::Host,
     policy::{EvalOptions, QueryResult, Value, parse_json, parse_yaml},
+    reload::describe_io,
 };
 
 /// Largest input and query.
@@ -157,30 +158,33 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
 }
 
 fn input(args: &EvalArgs) -> Result<Option<Value>, String> {
-    let text = match &args.input {
-        None if args.stdin_input => text(io::stdin(), "stdin")?,
+    let (text, name) = match &args.input {
+        None if args.stdin_input => (text(io::stdin(), "stdin")?, "stdin".to_owned()),
         None => return Ok(None),
-        Some(path) => read_file(path)?,
+        Some(path) => (read_file(path)?, path.display().to_string()),
     };
     // YAML that is meant as JSON is told apart by whether it is JSON: the exact numbers of JSON must not go through YAML.
     match parse_json(&text) {
         Ok(value) => Ok(Some(value)),
         Err(json) => parse_yaml(&text).map(Some).map_err(|yaml| {
             let error = if text.trim_start().starts_with(['{', '[', '"']) { json } else { yaml };
-            format!("unable to parse input: line {}, column {}: {}", error.row, error.col, error.message)
+            format!("unable to parse input: {name}:{}:{}: {}", error.row, error.col, error.message)
         }),
     }
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| format!("cannot read `{name}`: {error}"))?;
+    let file = File::open(path).map_err(|error| format!("cannot read `{name}`: {}", describe_io(&error)))?;
     text(file, &format!("`{name}`"))
 }
 
 fn text(source: impl io::Read, name: &str) -> Result<String, String> {
     let mut bytes = Vec::new();
-    source.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read {name}: {error}"))?;
+    source
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read {name}: {}", describe_io(&error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_INPUT_BYTES) {
         return Err(format!("{name} has more than {MAX_INPUT_BYTES} bytes"));
     }

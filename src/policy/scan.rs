@@ -2,7 +2,8 @@
 //! or time is refused here. It understands brackets, operators and numbers, and nothing else of Rego.
 //!
 //! The engine's parser bounds bracket nesting by itself (32 levels), but builds a chain of operators or of field
-//! accesses as one nested node per link, without a bound, and computes every number literal exactly.
+//! accesses as one nested node per link, without a bound, and computes every number literal exactly. It also reads the
+//! first item of each `[…]` and `{…}` twice (is it a comprehension?), and so the innermost of n such brackets 2ⁿ times.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
@@ -15,6 +16,10 @@ use super::{LoadError, Location, document};
 
 /// Most operators in one expression, and most links in one reference.
 const MAX_CHAIN: usize = 128;
+/// How much the parser may read again, in brackets: a module's takes it seconds, a query's a tenth of one.
+const MAX_WORK: Work = Work { module: 100_000, query: 1_000 };
+/// A token costs this fraction of what an opening bracket costs, which is a copy of the parser's state.
+const TOKENS_PER_BRACKET: u64 = 64;
 /// Most levels of brackets; the parser's own limit is lower and has the better message.
 const MAX_BRACKETS: usize = 256;
 
@@ -34,16 +39,32 @@ pub(super) const LENGTHS: PolicyLengthConfig = PolicyLengthConfig {
     },
 };
 
+/// What text is: a client can send a query, and pays with our time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Module,
+    Query,
+}
+
+struct Work {
+    module: u64,
+    query: u64,
+}
+
 /// What one level of brackets has seen of its current expression.
-#[derive(Default, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct Run {
     operators: usize,
     links: usize,
+    /// How often the parser reads what stands here, beside a first item.
+    reads: u64,
+    /// Is this still the first item after the bracket, or of a statement?
+    first: bool,
 }
 
 /// Refuses a module or query that would hurt the parser. `display` names it in messages. Lexical errors pass: the parser
 /// reports them better.
-pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
+pub(super) fn check(display: &str, text: &str, kind: Kind) -> Result<(), LoadError> {
     let max = LENGTHS.max_file_bytes.get();
     if text.len() > max {
         return Err(LoadError::in_file("rego_parse_error", display, format!("module is larger than {max} bytes")));
@@ -68,9 +89,11 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
     };
     let mut lexer = Lexer::new(&source);
     lexer.set_max_col(LENGTHS.max_col);
-    let mut levels = vec![Run::default()];
+    let mut levels = vec![Run::within(1)];
     let mut previous_line = 0;
-    let mut after_operator = false;
+    let mut continues = false;
+    let mut work = 0_u64;
+    let max_work = if kind == Kind::Query { MAX_WORK.query } else { MAX_WORK.module };
     while let Ok(Token(kind, span)) = lexer.next_token() {
         let fail = |message: String| {
             let location = Location { file: display.to_owned(), row: span.line, col: span.col };
@@ -83,18 +106,30 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
         let operator = is_operator(symbol);
         let depth = levels.len();
         let Some(run) = levels.last_mut() else { break };
-        if span.line != previous_line && !operator && !after_operator {
-            *run = Run::default();
+        if span.line != previous_line && !operator && !continues {
+            *run = Run::within(run.reads);
+        }
+        let reads = if run.first { run.reads.saturating_mul(2) } else { run.reads };
+        work = work.saturating_add(match symbol {
+            "[" | "{" => reads.saturating_mul(TOKENS_PER_BRACKET),
+            _ => reads,
+        });
+        if work / TOKENS_PER_BRACKET > max_work {
+            return Err(fail(
+                "brackets within brackets would take too long to parse; flatten them, or load such a value as data"
+                    .to_owned(),
+            ));
         }
         match symbol {
-            "," | ";" => *run = Run::default(),
+            "," => *run = Run { first: false, ..Run::within(run.reads) },
+            ";" => *run = Run::within(run.reads),
             "." => run.links += 1,
             "[" | "(" | "{" => {
                 run.links += usize::from(symbol != "{");
                 if depth >= MAX_BRACKETS {
                     return Err(fail(format!("brackets are nested more than {MAX_BRACKETS} levels deep")));
                 }
-                levels.push(Run::default());
+                levels.push(Run { first: symbol != "(", ..Run::within(reads) });
             }
             "]" | ")" | "}" if depth > 1 => {
                 levels.pop();
@@ -102,6 +137,8 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
             _ if operator => {
                 run.operators += 1;
                 run.links = 0;
+                // What follows `|` may be the first statement of a comprehension.
+                run.first = matches!(symbol, "|" | "not") || (run.first && symbol == "in");
             }
             _ => {}
         }
@@ -114,9 +151,18 @@ pub(super) fn check(display: &str, text: &str) -> Result<(), LoadError> {
             }
         }
         previous_line = span.line;
-        after_operator = operator;
+        continues = operator || symbol == ",";
     }
     Ok(())
+}
+
+// === impl Run ===
+
+impl Run {
+    /// The start of an expression in brackets that are read so often.
+    const fn within(reads: u64) -> Self {
+        Self { operators: 0, links: 0, reads, first: true }
+    }
 }
 
 /// Refuses numbers of too many digits, before the engine's lexer computes them. Strings, comments and names are skipped;
@@ -160,7 +206,42 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> Option<String> {
-        check("x.rego", text).err().map(|e| e.to_string())
+        check("x.rego", text, Kind::Module).err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_the_parser_would_read_very_often_is_refused() {
+        let nest = |open: &str, close: &str, n: usize| format!("{}1{}", open.repeat(n), close.repeat(n));
+        let shapes = [
+            ("[", "]"),
+            ("{", "}"),
+            ("{\"a\": ", "}"),
+            ("{", ": 1}"),
+            ("count([", "])"),
+            ("[1 | ", "]"),
+            ("[1 | 1; ", "]"),
+            ("[1 | not ", "]"),
+            ("[1 |\n", "]"),
+            ("[[1], 0 | ", "]"),
+        ];
+        for (open, close) in shapes {
+            for (kind, bearable, too_much) in [(Kind::Query, 7, 12), (Kind::Module, 12, 20)] {
+                let text = |n| format!("x = {}", nest(open, close, n));
+                let code = |n| check("x.rego", &text(n), kind).err().map(|e| e.code);
+                assert_eq!(code(bearable), None, "{kind:?} {bearable} x {open}");
+                assert_eq!(code(too_much), Some("rego_limit_error"), "{kind:?} {too_much} x {open}");
+            }
+        }
+        // Read once each, however deep and many.
+        for (open, close) in
+            [("[0, ", "]"), ("{\"z\": 0, \"a\": ", "}"), ("(", ")"), ("abs(", ")"), ("[x | x := ", "]")]
+        {
+            assert_eq!(message(&format!("x = {}", nest(open, close, 60))), None, "{open}");
+        }
+        let wide = |element: &str, n: usize| format!("x = [0{}]", format!(",\n{element}").repeat(n));
+        assert_eq!(message(&wide("{\"id\": 1, \"tags\": [1, 2], \"of\": {\"a\": 1}}", 5_000)), None);
+        assert_eq!(message(&format!("x = {}", nest("[", "]", 4).replace('1', &"1, ".repeat(100_000)))), None);
+        assert!(message(&format!("x = {}", nest("[", "]", 9).replace('1', &"1, ".repeat(100_000)))).is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::{FetchSettings, KeySource};
+use super::{FetchSettings, KeySource, describe_io};
 use crate::outbound::is_forbidden;
 
 /// A longer entity tag is not remembered.
@@ -285,7 +285,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = inner.to_string();
+        text = inner.downcast_ref().map_or_else(|| inner.to_string(), describe_io);
         cause = inner.source();
     }
     text

@@ -581,6 +581,10 @@ fn ad_hoc_queries_are_only_for_plain_opa() {
         server.post("/v1/query", &[], r#"{"query":"input.a = 1","input":{"a":1}}"#).json(),
         json!({"result": [{}]})
     );
+    // The parser would read this for hours.
+    let deep = json!({"query": format!("x = {}1{}", "[".repeat(30), "]".repeat(30))}).to_string();
+    let refused = server.post("/v1/query", &[], &deep);
+    assert_eq!((refused.status, refused.json()["errors"][0]["code"].as_str()), (400, Some("rego_limit_error")));
 }
 
 fn unpacked(body: &[u8]) -> String {

@@ -44,6 +44,27 @@ fn hostile_texts_that_are_too_large_to_keep_end_as_they_should() {
                 "load rego_limit_error",
                 module(format!("p := {}{}", "[".repeat(10_000), "]".repeat(10_000))),
             ),
+            ("25 arrays", "load rego_limit_error", module(format!("p := {}1{}", "[".repeat(25), "]".repeat(25)))),
+            (
+                "25 objects",
+                "load rego_limit_error",
+                module(format!("p := {}1{}", "{\"a\":".repeat(25), "}".repeat(25))),
+            ),
+            (
+                "25 sets in a body",
+                "load rego_limit_error",
+                module(format!("p if {}1{}", "{".repeat(25), "}".repeat(25))),
+            ),
+            (
+                "25 arrays in a head",
+                "load rego_limit_error",
+                module(format!("p[{}1{}] := 1", "[".repeat(25), "]".repeat(25))),
+            ),
+            (
+                "25 comprehensions",
+                "load rego_limit_error",
+                module(format!("p := {}1{}", "[1 | ".repeat(25), "]".repeat(25))),
+            ),
             ("10,000 braces", "load rego_limit_error", module(format!("p if {}", "{".repeat(10_000)))),
             ("10,000 parentheses", "load rego_limit_error", module(format!("p := {}", "(".repeat(10_000)))),
             ("100,000 operators", "load rego_limit_error", module(format!("p := {}", vec!["1"; 100_000].join(" + ")))),
