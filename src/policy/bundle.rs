@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A Rego file that waits for the parser.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RegoFile {
     /// `<bundle>/<path>`; the file as shown for plain sources.
     pub id: String,

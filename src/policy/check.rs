@@ -13,6 +13,7 @@ use super::{
     bundle::{self, RegoFile},
     error::Rendered,
     graph::{Graph, dotted},
+    lower::Origins,
     panics, scan,
     syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
@@ -45,14 +46,24 @@ pub(super) struct Facts {
     pub network: Vec<Vec<Segment>>,
 }
 
-/// Parses and checks everything.
-pub(super) fn modules(files: &[RegoFile], data: &Value, network: bool) -> Result<Facts, Vec<LoadError>> {
-    let mut errors = Vec::new();
+/// Parses and checks everything. `errors` are those of modules that are not among the files.
+pub(super) fn modules(
+    files: &[RegoFile],
+    origins: &Origins,
+    data: &Value,
+    network: bool,
+    mut errors: Vec<LoadError>,
+) -> Result<Facts, Vec<LoadError>> {
     let mut parsed = Vec::new();
     for file in files {
         match module(file) {
             Ok(module) => parsed.push((file, module)),
-            Err(error) => errors.push(error),
+            Err(mut error) => {
+                if let Some(at) = &mut error.location {
+                    origins.original(at);
+                }
+                errors.push(error);
+            }
         }
     }
     let complete = errors.is_empty();
@@ -62,9 +73,14 @@ pub(super) fn modules(files: &[RegoFile], data: &Value, network: bool) -> Result
     let mut packages = Vec::new();
     for (file, module) in &parsed {
         let package = syntax::package_path(module);
-        roots(file, module, &package, &mut errors);
-        rules.extend(syntax::rules(module, &names));
-        packages.push((package, syntax::location(&module.package.span)));
+        let mut at = syntax::location(&module.package.span);
+        origins.original(&mut at);
+        roots(file, &at, &package, &mut errors);
+        rules.extend(syntax::rules(module, &names).into_iter().map(|mut facts| {
+            origins.original_facts(&mut facts);
+            facts
+        }));
+        packages.push((package, at));
     }
     conflicts(&rules, &packages, data, &mut errors);
     for rule in &rules {
@@ -156,12 +172,12 @@ fn parse<T>(
     }
 }
 
-fn roots(file: &RegoFile, module: &Module, package: &[String], errors: &mut Vec<LoadError>) {
+fn roots(file: &RegoFile, at: &Location, package: &[String], errors: &mut Vec<LoadError>) {
     if let Some(roots) = &file.roots
         && !bundle::under_roots(roots, &package.join("/"))
     {
         let message = bundle::package_outside(roots, &package.join("."), &file.id);
-        errors.push(LoadError::new("bundle_error", message, Some(syntax::location(&module.package.span))));
+        errors.push(LoadError::new("bundle_error", message, Some(at.clone())));
     }
 }
 

@@ -1,20 +1,45 @@
-//! Rewrites what policies write about builtins into what the engine can do. The engine knows our builtins as extensions,
+//! Rewrites what policies may write in OPA into what the engine can do, and leads every place back to the original. In
+//! [`modules`], before anything is parsed: what the engine's parser does not know (see [`template`]). After the checks:
+//! what policies write about builtins. The engine knows our builtins as extensions,
 //! which have no output argument (`io.jwt.decode(t, [header, payload, _])`) and cannot be replaced by `with`, and it lets
 //! no builtin be a replacement (`with f as count`). A Rego function around the builtin can do all of it: where a policy
 //! needs it, the builtin's name is rewritten to such a function of [`PACKAGE`] in the text that the engine gets. The text
 //! that people see, and every place that they are told, is the original.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lex;
+mod render;
+mod rewrite;
+pub(super) mod template;
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use self::rewrite::Rewritten;
 use super::{
-    Location, builtins,
+    ExpressionValue, LoadError, Location, builtins,
+    bundle::RegoFile,
+    set::QUERY,
     syntax::{Mention, MentionKind, RuleFacts},
 };
+
+pub(super) use self::render::template_string;
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
 /// The module that defines them.
 pub(super) const LIBRARY: &str = "claimgate/builtins.rego";
+
+/// Where the places of rewritten texts come from: by file as shown, and by module id.
+#[derive(Debug, Default)]
+pub(super) struct Origins(BTreeMap<String, Arc<Origin>>);
+
+/// One rewritten text.
+#[derive(Debug)]
+struct Origin {
+    rewritten: Rewritten,
+}
 
 /// One replaced name in the text of a module.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +54,34 @@ struct Edit {
 /// The replaced names, by module.
 #[derive(Debug, Default)]
 pub(super) struct Edits(BTreeMap<String, Vec<Edit>>);
+
+/// The modules as the engine's parser can read them; what cannot be rewritten is in `errors`, and its module left out.
+pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<RegoFile>, Origins) {
+    let mut origins = Origins::default();
+    let mut lowered = Vec::with_capacity(files.len());
+    for file in files {
+        match template::lower(&file.display, &file.text) {
+            Ok(None) => lowered.push(file.clone()),
+            Ok(Some(rewritten)) => {
+                lowered.push(RegoFile { text: Arc::from(rewritten.text()), ..file.clone() });
+                let origin = Arc::new(Origin { rewritten });
+                origins.0.insert(file.display.clone(), Arc::clone(&origin));
+                origins.0.insert(file.id.clone(), origin);
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    (lowered, origins)
+}
+
+/// An ad-hoc query as the engine's parser can read it.
+pub(super) fn query(text: &str) -> Result<(String, Origins), LoadError> {
+    let mut origins = Origins::default();
+    let Some(rewritten) = template::lower(QUERY, text)? else { return Ok((text.to_owned(), origins)) };
+    let lowered = rewritten.text().to_owned();
+    origins.0.insert(QUERY.to_owned(), Arc::new(Origin { rewritten }));
+    Ok((lowered, origins))
+}
 
 /// The builtins that need a function around them.
 pub(super) fn needed<'f, R: IntoIterator<Item = &'f RuleFacts>>(rules: R) -> BTreeSet<String> {
@@ -59,6 +112,38 @@ pub(super) fn library(names: &BTreeSet<String>) -> Option<String> {
 /// Not the builtin's own name: inside of its package, a function named `count` would call itself.
 fn function(name: &str) -> String {
     format!("call__{}", name.replace('.', "__"))
+}
+
+// === impl Origins ===
+
+impl Origins {
+    /// A place in a rewritten text → the place in the original.
+    pub(super) fn original(&self, location: &mut Location) {
+        if let Some(origin) = self.0.get(&location.file) {
+            origin.rewritten.original(location);
+        }
+    }
+
+    /// The places of a rule. Those of mentions stay: they say where to rewrite the text again.
+    pub(super) fn original_facts(&self, facts: &mut RuleFacts) {
+        if self.0.is_empty() {
+            return;
+        }
+        self.original(&mut facts.location);
+        facts.references.iter_mut().for_each(|reference| self.original(&mut reference.location));
+        facts.calls.iter_mut().for_each(|call| self.original(&mut call.location));
+    }
+
+    /// The text and place that an expression of a query has in the original.
+    pub(super) fn original_expression(&self, expression: &mut ExpressionValue, query: &str) {
+        let Some(origin) = self.0.get(QUERY) else { return };
+        if let Some((text, row, col)) =
+            origin.rewritten.original_piece(expression.row, expression.col, &expression.text)
+        {
+            (expression.row, expression.col) = (row, col);
+            expression.text = query.get(text).unwrap_or_default().to_owned();
+        }
+    }
 }
 
 // === impl Edits ===

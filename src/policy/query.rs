@@ -4,7 +4,7 @@
 use regorus::Value;
 
 use super::{
-    EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json,
+    EvalError, EvalErrorKind, EvalOptions, PolicySet, check, json, lower,
     set::QUERY,
     solutions::{self, Solutions},
 };
@@ -51,6 +51,30 @@ impl PolicySet {
     /// # Errors
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
+        let (text, origins) =
+            lower::query(query).map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        self.query_lowered(&text, options, input)
+            .map_err(|mut error| {
+                if let Some(at) = &mut error.location {
+                    origins.original(at);
+                }
+                error
+            })
+            .map(|mut result| {
+                for expression in result.rows.iter_mut().flat_map(|row| &mut row.expressions) {
+                    origins.original_expression(expression, query);
+                }
+                result
+            })
+    }
+
+    /// As [`PolicySet::query`], of a text that the engine's parser can read.
+    fn query_lowered(
+        &self,
+        query: &str,
+        options: &EvalOptions,
+        input: Option<Value>,
+    ) -> Result<QueryResult, EvalError> {
         let (facts, tree) = check::query(query, &self.facts, self.has_network())?;
         if options.foreign_query && check::calls_network(&facts) {
             let message = format!("unsafe built-in function calls in expression: {}", check::NETWORK);

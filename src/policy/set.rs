@@ -20,7 +20,7 @@ use super::{
     guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits},
+    lower::{self, Edits, Origins},
     panics,
     path::{Place, Tree, member},
     scan,
@@ -42,6 +42,7 @@ pub struct PolicySet {
     machine: Machine,
     tree: Tree,
     pub(super) facts: Facts,
+    /// As the engine's parser gets them.
     pub(super) files: Vec<RegoFile>,
     data: Value,
     bundles: Vec<BundleInfo>,
@@ -60,6 +61,7 @@ struct Machine {
     /// Builtins that have a function around them.
     lowered: BTreeSet<String>,
     edits: Edits,
+    origins: Arc<Origins>,
 }
 
 // === impl PolicySet ===
@@ -73,9 +75,12 @@ impl PolicySet {
         let digest = content_digest(&sources);
         let content = bundle::read(&sources, settings)?;
         drop(sources);
-        let facts = check::modules(&content.modules, &content.data, settings.http.is_some())?;
+        let mut errors = Vec::new();
+        let (files, origins) = lower::modules(&content.modules, &mut errors);
+        let origins = Arc::new(origins);
+        let facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
         let lowered = lower::needed(&facts.rules);
-        let machine = Machine::new(&content.modules, &content.data, &facts, lowered)?;
+        let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
         let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
         let modules = content.modules.iter().map(module).collect();
@@ -83,7 +88,7 @@ impl PolicySet {
             machine,
             tree,
             facts,
-            files: content.modules,
+            files,
             data: content.data,
             bundles: content.bundles,
             modules,
@@ -270,10 +275,12 @@ impl PolicySet {
         } else {
             // The modules have to call the functions too, or `with` would not reach them: they are compiled anew.
             lowered.extend(self.machine.lowered.iter().cloned());
-            other = Machine::new(&self.files, &self.data, &self.facts, lowered).map_err(|errors| {
-                let message = errors.first().map(ToString::to_string).unwrap_or_default();
-                EvalError::new(EvalErrorKind::Internal, message)
-            })?;
+            other = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, lowered).map_err(
+                |errors| {
+                    let message = errors.first().map(ToString::to_string).unwrap_or_default();
+                    EvalError::new(EvalErrorKind::Internal, message)
+                },
+            )?;
             &other
         };
         let mut edits = Edits::default();
@@ -299,7 +306,13 @@ impl PolicySet {
 // === impl Machine ===
 
 impl Machine {
-    fn new(files: &[RegoFile], data: &Value, facts: &Facts, lowered: BTreeSet<String>) -> Result<Self, Vec<LoadError>> {
+    fn new(
+        files: &[RegoFile],
+        origins: &Arc<Origins>,
+        data: &Value,
+        facts: &Facts,
+        lowered: BTreeSet<String>,
+    ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
         for file in files {
@@ -318,12 +331,12 @@ impl Machine {
             v0: false,
         });
         texts.extend(library);
-        let bare = compile(&texts, data, &edits)?;
+        let bare = compile(&texts, data, &edits, origins)?;
         let mut used = builtins::used(&facts.rules);
         used.extend(builtins::named(&lowered));
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);
-        Ok(Self { lenient, bare, strict: OnceLock::new(), used, lowered, edits })
+        Ok(Self { lenient, bare, strict: OnceLock::new(), used, lowered, edits, origins: Arc::clone(origins) })
     }
 
     /// Runs the engine under a deadline, with the builtins of `extra` too.
@@ -346,6 +359,7 @@ impl Machine {
                 let mut error = EvalError::from_engine(&error);
                 if let Some(at) = &mut error.location {
                     self.edits.original(at);
+                    self.origins.original(at);
                 }
                 Err(error)
             }
@@ -384,7 +398,7 @@ struct EngineModule {
 }
 
 /// A prepared engine. Everything was parsed before, so what fails here is what only the engine's own analysis sees.
-fn compile(modules: &[EngineModule], data: &Value, edits: &Edits) -> Result<Engine, Vec<LoadError>> {
+fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Origins) -> Result<Engine, Vec<LoadError>> {
     let mut left: Vec<&EngineModule> = modules.iter().collect();
     let mut errors = Vec::new();
     loop {
@@ -400,6 +414,7 @@ fn compile(modules: &[EngineModule], data: &Value, edits: &Edits) -> Result<Engi
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
             edits.original(at);
+            origins.original(at);
             at.file = left.remove(index).display.clone();
         }
         errors.push(LoadError::new(code, message, location));

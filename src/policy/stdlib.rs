@@ -40,6 +40,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
         builtin!("http.send", 1, http::send),
+        builtin!("internal.template_string", 1, super::lower::template_string),
         builtin!("io.jwt.decode", 1, jwt::decode),
         builtin!("io.jwt.decode_verify", 2, jwt::decode_verify),
         builtin!("io.jwt.encode_sign", 3, jwt::encode_sign),

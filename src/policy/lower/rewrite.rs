@@ -1,0 +1,202 @@
+//! A text and what became of it: pieces that were copied and pieces that were put in, so that every place in the new
+//! text leads back to the old one. It understands nothing of Rego beyond where a string starts.
+
+use std::ops::Range;
+
+use crate::policy::Location;
+
+/// Text that stands in both.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    /// Offset in the new text.
+    new: usize,
+    /// Offset in the old text.
+    old: usize,
+    length: usize,
+}
+
+/// Writes a new text from left to right.
+#[derive(Debug)]
+pub(super) struct Rewriter<'t> {
+    old: &'t str,
+    done: usize,
+    new: String,
+    segments: Vec<Segment>,
+}
+
+/// A finished rewriting.
+#[derive(Debug, Clone)]
+pub(super) struct Rewritten {
+    old: Lines,
+    new: Lines,
+    segments: Vec<Segment>,
+}
+
+/// A text with the offsets at which its lines start.
+#[derive(Debug, Clone)]
+struct Lines {
+    text: String,
+    starts: Vec<usize>,
+}
+
+// === impl Rewriter ===
+
+impl<'t> Rewriter<'t> {
+    pub(super) fn new(old: &'t str) -> Self {
+        Self { old, done: 0, new: String::with_capacity(old.len()), segments: Vec::new() }
+    }
+
+    /// Copies up to `end`.
+    pub(super) fn copy(&mut self, end: usize) {
+        if let Some(piece) = self.old.get(self.done..end).filter(|piece| !piece.is_empty()) {
+            self.segments.push(Segment { new: self.new.len(), old: self.done, length: piece.len() });
+            self.new.push_str(piece);
+            self.done = end;
+        }
+    }
+
+    /// Leaves out up to `end`.
+    pub(super) fn skip(&mut self, end: usize) {
+        self.done = self.done.max(end);
+    }
+
+    pub(super) fn insert(&mut self, text: &str) {
+        self.new.push_str(text);
+    }
+
+    pub(super) fn finish(mut self) -> Rewritten {
+        self.copy(self.old.len());
+        Rewritten { old: Lines::new(self.old), new: Lines::new(&self.new), segments: self.segments }
+    }
+}
+
+// === impl Rewritten ===
+
+impl Rewritten {
+    pub(super) fn text(&self) -> &str {
+        &self.new.text
+    }
+
+    /// A place in the new text, as the engine counts columns → the place in the old one, as people do.
+    pub(super) fn original(&self, at: &mut Location) {
+        if let Some(offset) = self.new.engine_offset(at.row, at.col) {
+            (at.row, at.col) = self.old.place(self.old_offset(offset));
+        }
+    }
+
+    /// The piece of the old text, and its place, that became the piece `text` of the new one. Columns are in characters.
+    pub(super) fn original_piece(&self, row: u32, col: u32, text: &str) -> Option<(Range<usize>, u32, u32)> {
+        let line = *self.new.starts.get(usize::try_from(row).ok()?.checked_sub(1)?)?;
+        let column = usize::try_from(col).ok()?.checked_sub(1)?;
+        let start = line + self.new.text.get(line..)?.chars().take(column).map(char::len_utf8).sum::<usize>();
+        let (old_start, old_end) = (self.old_offset(start), self.old_end(start + text.len()));
+        let (row, col) = self.old.place(old_start);
+        Some((old_start..old_end, row, col))
+    }
+
+    /// The offset in the old text where a piece ends that ends at `new`.
+    fn old_end(&self, new: usize) -> usize {
+        let next = self.segments.partition_point(|segment| segment.new < new);
+        let segment = next.checked_sub(1).and_then(|index| self.segments.get(index));
+        match segment {
+            Some(segment) if new <= segment.new + segment.length => segment.old + (new - segment.new),
+            // What was put in closes something: it reaches to what comes next.
+            _ => self.segments.get(next).map_or(self.old.text.len(), |segment| segment.old),
+        }
+    }
+
+    /// The offset in the old text; what was put in stands for what comes before it.
+    fn old_offset(&self, new: usize) -> usize {
+        let next = self.segments.partition_point(|segment| segment.new <= new);
+        let segment = next.checked_sub(1).and_then(|index| self.segments.get(index));
+        match segment {
+            Some(segment) if new < segment.new + segment.length => segment.old + (new - segment.new),
+            // What was put in opens something: it is told where that begins.
+            _ => self.segments.get(next).map_or(self.old.text.len(), |segment| {
+                let before = segment.old;
+                next.checked_sub(1)
+                    .and_then(|index| self.segments.get(index))
+                    .map_or(0, |segment| segment.old + segment.length)
+                    .min(before)
+            }),
+        }
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    fn new(text: &str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text: text.to_owned(), starts }
+    }
+
+    /// The offset of a place whose column is the engine's: a tab is four columns wide, and a string counts by bytes.
+    fn engine_offset(&self, row: u32, col: u32) -> Option<usize> {
+        let start = *self.starts.get(usize::try_from(row).ok()?.checked_sub(1)?)?;
+        let line = self.text.get(start..)?.split('\n').next()?;
+        let (mut column, mut quoted, mut escaped) = (1_usize, false, false);
+        for (at, c) in line.char_indices() {
+            if column >= usize::try_from(col).ok()? {
+                return Some(start + at);
+            }
+            column += match c {
+                '\t' => 4,
+                c if quoted => c.len_utf8(),
+                _ => 1,
+            };
+            quoted = if c == '"' && !escaped { !quoted } else { quoted };
+            escaped = c == '\\' && quoted && !escaped;
+        }
+        Some(start + line.len())
+    }
+
+    /// Row and column of an offset, in characters.
+    fn place(&self, offset: usize) -> (u32, u32) {
+        let row = self.starts.partition_point(|start| *start <= offset);
+        let start = row.checked_sub(1).and_then(|index| self.starts.get(index)).copied().unwrap_or_default();
+        let col = self.text.get(start..offset).unwrap_or_default().chars().count() + 1;
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        (narrow(row), narrow(col))
+    }
+}
+
+/// Row and column of an offset of a text that was not rewritten.
+pub(super) fn place(text: &str, offset: usize) -> (u32, u32) {
+    Lines::new(text).place(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_lead_back_whatever_was_put_in_left_out_or_is_wide() {
+        let old = "a := 1\n\tb := \"é\" # x\nccc := d\n";
+        let mut rewriter = Rewriter::new(old);
+        rewriter.copy(8);
+        rewriter.insert("data.p.");
+        rewriter.copy(old.find("ccc").unwrap());
+        rewriter.skip(old.find(" := d").unwrap());
+        rewriter.insert("z");
+        let rewritten = rewriter.finish();
+        assert_eq!(rewritten.text(), "a := 1\n\tdata.p.b := \"é\" # x\nz := d\n");
+        // Row and column in the engine's counting; row and column in the original.
+        for (engine, want) in [
+            ((1, 1), (1, 1)),
+            ((1, 6), (1, 6)),
+            ((2, 5), (2, 2)),
+            ((2, 9), (2, 2)),
+            ((2, 12), (2, 2)),
+            ((2, 17), (2, 7)),
+            ((2, 22), (2, 11)),
+            ((3, 1), (3, 1)),
+            ((3, 6), (3, 8)),
+            ((3, 60), (3, 9)),
+        ] {
+            let mut at = Location { file: String::new(), row: engine.0, col: engine.1 };
+            rewritten.original(&mut at);
+            assert_eq!((at.row, at.col), want, "{engine:?}");
+        }
+    }
+}
