@@ -18,6 +18,7 @@ use super::{
     sources::{self, Complaint, Ignore},
 };
 use crate::{
+    outbound::Host,
     policy::{EvalOptions, QueryResult, Value, parse_json, parse_yaml},
     reload::describe_io,
 };
@@ -75,6 +76,10 @@ pub(super) struct EvalArgs {
     /// Longest time the evaluation may take, such as `500ms` or `5s`; 0 for no limit
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = sources::parse_timeout)]
     timeout: Duration,
+    /// Host that `http.send` may ask: `api.example.com` or `10.0.0.7:8443`; without one, it may be mocked by `with` but
+    /// not called; may be repeated
+    #[arg(long, value_name = "HOST")]
+    allow_http_send: Vec<Host>,
     /// Names of files and directories not to load, with `*` and `?`; may be repeated
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -146,7 +151,7 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
         return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
     }
     let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let set = sources::load(sources, args.timeout).map_err(Failure::Rego)?;
+    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send)).map_err(Failure::Rego)?;
     let options = EvalOptions { strict_builtin_errors: args.strict_builtin_errors, ..EvalOptions::default() };
     // OPA leaves trailing white space out of the text of an expression.
     set.query(query.trim_end(), input, &options).map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))

@@ -12,6 +12,7 @@ mod drain;
 mod eval;
 mod forward_auth;
 mod fuzz;
+mod http_send;
 mod jwks;
 mod kubernetes;
 mod limits;

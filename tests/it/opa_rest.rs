@@ -581,10 +581,19 @@ fn ad_hoc_queries_are_only_for_plain_opa() {
         server.post("/v1/query", &[], r#"{"query":"input.a = 1","input":{"a":1}}"#).json(),
         json!({"result": [{}]})
     );
-    // The parser would read this for hours.
-    let deep = json!({"query": format!("x = {}1{}", "[".repeat(30), "]".repeat(30))}).to_string();
-    let refused = server.post("/v1/query", &[], &deep);
-    assert_eq!((refused.status, refused.json()["errors"][0]["code"].as_str()), (400, Some("rego_limit_error")));
+    // The parser would read the last one for hours.
+    let deep = format!("x = {}1{}", "[".repeat(30), "]".repeat(30));
+    for (query, during, code) in [
+        ("x = ", "parsing", "rego_parse_error"),
+        ("nope(1)", "compiling", "rego_type_error"),
+        ("y", "compiling", "rego_unsafe_var_error"),
+        (&deep, "parsing", "rego_limit_error"),
+    ] {
+        let refused = server.post("/v1/query", &[], &json!({"query": query}).to_string());
+        let body = refused.json();
+        assert_eq!((refused.status, body["errors"][0]["code"].as_str()), (400, Some(code)), "{query}");
+        assert_eq!(body["message"], format!("error(s) occurred while {during} query"), "{query}");
+    }
 }
 
 fn unpacked(body: &[u8]) -> String {

@@ -1,19 +1,25 @@
 //! The cases of a test whose head goes on below its name: those in its value, and those that should be there and are
 //! not, which is how a case fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::CaseResult;
 use crate::{
     cli::sources,
-    policy::{EvalOptions, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
+    policy::{EvalOptions, HttpSend, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
 };
 
 /// The name of the module that asks.
 const PROBE: &str = "claimgate_cases.rego";
 
 /// The names, as a path, of all cases that the definitions of a test have.
-pub(super) fn expected(files: &[Source], set: &PolicySet, rule: &TestRule, timeout: Duration) -> Vec<Vec<Value>> {
+pub(super) fn expected(
+    files: &[Source],
+    set: &PolicySet,
+    rule: &TestRule,
+    timeout: Duration,
+    http: &Arc<dyn HttpSend>,
+) -> Vec<Vec<Value>> {
     let mut found = Vec::new();
     for candidates in set.case_probes(rule) {
         for text in candidates {
@@ -25,7 +31,7 @@ pub(super) fn expected(files: &[Source], set: &PolicySet, rule: &TestRule, timeo
                 files: vec![SourceFile { path: PROBE.to_owned(), bytes: text.into_bytes() }],
             });
             // The engine takes a variable that nothing binds for undefined: such a probe has no case.
-            let Ok(probe) = sources::load(files, timeout) else { continue };
+            let Ok(probe) = sources::load(files, timeout, http) else { continue };
             let outcome = probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default());
             let Ok(Outcome::Value(Value::Set(cases))) = outcome else { continue };
             let paths = cases.iter().filter_map(|case| case.as_array().ok());
