@@ -24,6 +24,7 @@ mod opa_cases;
 mod opa_differential;
 mod opa_rest;
 mod policy_hostile;
+mod readme;
 mod reload;
 mod run;
 mod stdlib;
