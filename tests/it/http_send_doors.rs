@@ -87,7 +87,6 @@ fn a_query_of_a_client_does_not_call_it_itself() {
         upstream.port
     );
     let refused = server.post("/v1/query", &[], &query);
-    eprintln!("{}", refused.text());
     assert_eq!((refused.status, refused.json()["errors"][0]["code"].as_str()), (400, Some("rego_type_error")));
     let message = refused.json()["errors"][0]["message"].to_string();
     assert!(message.contains("unsafe built-in function calls in expression: http.send"), "{message}");

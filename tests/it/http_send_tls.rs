@@ -75,7 +75,7 @@ fn serve(wants_client: bool) -> u16 {
 }
 
 /// What the server says, or the error.
-fn check(port: u16, tls: HttpTls, want: Result<&str, &str>) {
+fn check(port: u16, tls: &HttpTls, want: Result<&str, &str>) {
     let allow = vec!["127.0.0.1".parse().unwrap()];
     let outbound = Outbound::new(Settings { allow, ..Settings::default() });
     let request = HttpRequest {
@@ -115,23 +115,23 @@ fn named(ca_cert: PemSource) -> HttpTls {
 fn a_server_is_believed_by_its_authority_and_name() {
     let port = serve(false);
     let good = Ok("directory.test nobody 127.0.0.1:PORT");
-    check(port, named(inline("ca.pem")), good);
-    check(port, named(file("ca.pem")), good);
+    check(port, &named(inline("ca.pem")), good);
+    check(port, &named(file("ca.pem")), good);
     let escaped = PemSource { inline: Some(text("ca.pem").replace('\n', "\\n")), ..PemSource::default() };
-    check(port, named(escaped), good);
-    check(port, HttpTls { use_system_certs: Some(true), ..named(inline("ca.pem")) }, good);
-    check(port, named(PemSource::default()), Err("certificate"));
-    check(port, named(inline("client.pem")), Err("certificate"));
+    check(port, &named(escaped), good);
+    check(port, &HttpTls { use_system_certs: Some(true), ..named(inline("ca.pem")) }, good);
+    check(port, &named(PemSource::default()), Err("certificate"));
+    check(port, &named(inline("client.pem")), Err("certificate"));
     let other = HttpTls { server_name: Some("other.test".to_owned()), ..named(inline("ca.pem")) };
-    check(port, other, Err("certificate"));
-    check(port, HttpTls { server_name: None, ..named(inline("ca.pem")) }, Err("certificate"));
+    check(port, &other, Err("certificate"));
+    check(port, &HttpTls { server_name: None, ..named(inline("ca.pem")) }, Err("certificate"));
     let blind = HttpTls { insecure_skip_verify: true, ..HttpTls::default() };
-    check(port, blind, Ok("no name nobody 127.0.0.1:PORT"));
-    check(port, named(PemSource { inline: Some("junk".to_owned()), ..PemSource::default() }), Err("could not append"));
-    check(port, named(PemSource { file: Some("/no/such".to_owned()), ..PemSource::default() }), Err("open /no/such"));
+    check(port, &blind, Ok("no name nobody 127.0.0.1:PORT"));
+    check(port, &named(PemSource { inline: Some("junk".to_owned()), ..PemSource::default() }), Err("could not append"));
+    check(port, &named(PemSource { file: Some("/no/such".to_owned()), ..PemSource::default() }), Err("open /no/such"));
     for name in ["169.254.169.254", "[::1]", "a/b", "a@b", "10.1"] {
         let tls = HttpTls { server_name: Some(name.to_owned()), ..named(inline("ca.pem")) };
-        check(port, tls, Err("tls_server_name is not a name"));
+        check(port, &tls, Err("tls_server_name is not a name"));
     }
 }
 
@@ -145,13 +145,13 @@ fn a_server_may_ask_who_we_are() {
             client_key: source("client-key.pem"),
             ..named(inline("ca.pem"))
         };
-        check(port, tls, Ok("directory.test client 127.0.0.1:PORT"));
+        check(port, &tls, Ok("directory.test client 127.0.0.1:PORT"));
     }
     // One half is none, as in OPA.
     let half = HttpTls { client_cert: inline("client.pem"), ..named(inline("ca.pem")) };
-    check(port, half, Err("Get"));
+    check(port, &half, Err("Get"));
     let junk = HttpTls { client_cert: inline("ca.pem"), client_key: inline("ca.pem"), ..named(inline("ca.pem")) };
-    check(port, junk, Err("tls: "));
+    check(port, &junk, Err("tls: "));
 }
 
 #[test]
