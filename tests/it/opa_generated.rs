@@ -73,6 +73,13 @@ struct Opa {
     _running: Running,
 }
 
+/// A difference: its kind, which stays while a policy is made smaller, and what was said.
+#[derive(Debug, Clone)]
+struct Difference {
+    kind: String,
+    said: String,
+}
+
 /// The numbers of a run.
 #[derive(Debug, Default)]
 struct Tally {
@@ -106,6 +113,12 @@ fn generated_policies_say_what_they_say_in_opa() {
     assert!(tally.differences.is_empty(), "{}", tally.differences.join("\n\n"));
 }
 
+impl Difference {
+    fn new(kind: &str, said: String, message: &str) -> Self {
+        Self { kind: kind.to_owned(), said: format!("claimgate left, opa right: {said} {message}") }
+    }
+}
+
 fn on_a_large_stack<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     install_panic_hook();
     thread::Builder::new().stack_size(STACK_BYTES).spawn(work).unwrap().join().unwrap()
@@ -122,9 +135,7 @@ fn generated(opa: &mut Opa, pairs: usize, seed: usize) -> Tally {
     while tally.pairs < pairs && tally.differences.len() < MOST_DIFFERENCES {
         let mut tree = choices.new_tree(&mut runner).unwrap();
         let (input, found) = tree.current();
-        if difference(opa, &grammar::module(&found), input, &mut tally).is_none() {
-            continue;
-        }
+        let Some(first) = difference(opa, &grammar::module(&found), input, &mut tally) else { continue };
         let mut smallest = tree.current();
         let mut simpler = tree.simplify();
         for _ in 0..MOST_STEPS {
@@ -132,7 +143,8 @@ fn generated(opa: &mut Opa, pairs: usize, seed: usize) -> Tally {
                 break;
             }
             let candidate = tree.current();
-            simpler = if difference(opa, &grammar::module(&candidate.1), candidate.0, &mut Tally::default()).is_some() {
+            let other = difference(opa, &grammar::module(&candidate.1), candidate.0, &mut Tally::default());
+            simpler = if other.is_some_and(|other| other.kind == first.kind) {
                 smallest = candidate;
                 tree.simplify()
             } else {
@@ -147,7 +159,7 @@ fn generated(opa: &mut Opa, pairs: usize, seed: usize) -> Tally {
 
 /// Leaves out lines as long as a difference is left, and says what that is.
 fn smallest_text(opa: &mut Opa, mut module: grammar::Module, input: usize) -> String {
-    let mut said = difference(opa, &module, input, &mut Tally::default()).unwrap();
+    let mut found = difference(opa, &module, input, &mut Tally::default()).unwrap();
     let mut size = module.text.lines().count() / 2;
     while size > 0 {
         let mut start = 1;
@@ -157,17 +169,17 @@ fn smallest_text(opa: &mut Opa, mut module: grammar::Module, input: usize) -> St
                 lines.filter(|(index, _)| !(start..start + size).contains(index)).map(|(_, line)| line).collect();
             let candidate = grammar::Module { text: kept.join("\n") + "\n", rules: module.rules.clone() };
             match difference(opa, &candidate, input, &mut Tally::default()) {
-                Some(other) => (module, said) = (candidate, other),
-                None => start += size,
+                Some(other) if other.kind == found.kind => (module, found) = (candidate, other),
+                _ => start += size,
             }
         }
         size /= 2;
     }
-    format!("{}input: {}\n{said}", module.text, INPUTS.get(input).unwrap_or(&"none"))
+    format!("{}input: {}\n{}", module.text, INPUTS.get(input).unwrap_or(&"none"), found.said)
 }
 
 /// What the two sides say differently.
-fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut Tally) -> Option<String> {
+fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut Tally) -> Option<Difference> {
     tally.pairs += 1;
     let data = format!(r#"{{"d": {DATA}}}"#);
     let loaded = load(&[module.text.clone()], Some(&data));
@@ -183,8 +195,8 @@ fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut
             return None;
         }
         (ours, theirs) => {
-            let ours = ours.err();
-            return Some(format!("load: claimgate {ours:?}, opa {:?}", theirs.err()));
+            let (ours, theirs) = (ours.err(), theirs.err());
+            return Some(Difference::new("load", format!("{ours:?} {theirs:?}"), ""));
         }
     };
     let input = INPUTS.get(input).map(|text| parse_json(text).unwrap());
@@ -197,14 +209,10 @@ fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut
         tally.questions += 1;
         let options = EvalOptions { strict_builtin_errors: strict, ..EvalOptions::default() };
         let segments = path.split('/').map(str::to_owned).collect();
-        let mut message = String::new();
-        let ours = match set.evaluate(&DataPath::new(segments), input.clone(), &options) {
-            Ok(Outcome::Value(value)) => Said::Value(to_opa_json(&value)),
-            Ok(Outcome::Undefined) => Said::Undefined,
-            Err(error) => {
-                message = error.message.clone();
-                Said::Failed(error.code().to_owned())
-            }
+        let (ours, message) = match set.evaluate(&DataPath::new(segments), input.clone(), &options) {
+            Ok(Outcome::Value(value)) => (Said::Value(to_opa_json(&value)), String::new()),
+            Ok(Outcome::Undefined) => (Said::Undefined, String::new()),
+            Err(error) => (Said::Failed(error.code().to_owned()), error.message),
         };
         let theirs = opa.ask(&path, input.as_ref().map(to_opa_json).as_deref(), strict);
         if theirs == Said::Panicked {
@@ -212,23 +220,37 @@ fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut
             return None;
         }
         // Which statement of a body comes first, and so whether an error or an undefined one ends it, is not OPA's
-        // promise. Two errors are the same error.
+        // promise; so it is with which of two errors comes first.
         let fails = |said: &Said| matches!(said, Said::Failed(code) if code.starts_with("eval_"));
-        if strict && fails(&ours) != fails(&theirs) {
+        if strict && ours != theirs && (fails(&ours) || fails(&theirs)) {
             tally.in_other_order += 1;
-            continue;
-        }
-        if ours != theirs {
-            return Some(format!(
-                "{path}{}: claimgate {ours:?}, opa {theirs:?}",
-                if strict { " (strict)" } else { "" }
-            ));
+        } else if !same(&ours, &theirs) {
+            let kind = match (&ours, &theirs) {
+                (Said::Failed(_), _) => {
+                    format!("{path:?} {}", message.split(['`', '{', '"']).next().unwrap_or_default())
+                }
+                (_, Said::Failed(code)) => code.clone(),
+                (Said::Undefined, _) | (_, Said::Undefined) => "undefined".to_owned(),
+                _ => "values".to_owned(),
+            };
+            let strict = if strict { " (strict)" } else { "" };
+            return Some(Difference::new(&kind, format!("{path}{strict}: {ours:?} {theirs:?}"), &message));
         }
         if matches!(ours, Said::Failed(_)) && !strict && path == "g" {
             questions.extend(module.rules.iter().map(|rule| (format!("g/{rule}"), false)));
         }
     }
     None
+}
+
+/// Numbers may be written in different ways.
+fn same(ours: &Said, theirs: &Said) -> bool {
+    match (ours, theirs) {
+        (Said::Value(ours), Said::Value(theirs)) if ours != theirs => {
+            matches!((parse_json(ours), parse_json(theirs)), (Ok(ours), Ok(theirs)) if ours == theirs)
+        }
+        _ => ours == theirs,
+    }
 }
 
 fn load(modules: &[String], data: Option<&str>) -> Result<PolicySet, BTreeSet<String>> {
@@ -289,9 +311,9 @@ impl Opa {
         let query = if strict { "?strict-builtin-errors" } else { "" };
         let (status, answer) = self.send("POST", &format!("/v1/data/{path}{query}"), &body);
         let answer = answer.trim_end();
-        // A note for clients that forgot the input.
-        let answer = answer.find(r#","warning":{"code":"api_usage_warning""#).map_or(answer, |end| &answer[..end]);
-        let answer = answer.strip_suffix('}').unwrap_or(answer);
+        // Clients that forgot the input get a note.
+        let note = answer.find(r#","warning":{"code":"api_usage_warning""#);
+        let answer = note.map_or_else(|| answer.strip_suffix('}').unwrap_or(answer), |end| &answer[..end]);
         match answer.strip_prefix(r#"{"result":"#) {
             Some(value) if status == 200 => Said::Value(value.to_owned()),
             _ if status == 200 => Said::Undefined,
