@@ -3,6 +3,7 @@
 
 mod cases;
 mod report;
+mod steps;
 mod twins;
 
 use std::{
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     outbound::Host,
-    policy::{EvalOptions, HttpSend, Location, Outcome, PolicySet, Source, Value},
+    policy::{EvalOptions, HttpSend, Location, Outcome, PolicySet, Source, TestRule, Value},
 };
 
 const EXAMPLES: &str = "\
@@ -92,6 +93,8 @@ struct TestResult {
     cases: Vec<CaseResult>,
     duration: Duration,
     prints: Vec<String>,
+    /// Where it failed, when the report is to say so.
+    trace: String,
 }
 
 /// How a test ended.
@@ -176,6 +179,7 @@ fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet, http: &Arc<dyn 
             cases: Vec::new(),
             duration: Duration::ZERO,
             prints: Vec::new(),
+            trace: String::new(),
         };
         if !rule.skipped {
             let started = Instant::now();
@@ -188,6 +192,11 @@ fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet, http: &Arc<dyn 
                         result.cases = cases::of(&outcome, &cases::expected(sources, set, &rule, args.timeout, http));
                     }
                     result.verdict = verdict(&outcome, rule.has_cases, &result.cases);
+                    let failed = matches!(result.verdict, Verdict::Fail);
+                    if failed && args.verbose && args.format == Format::Pretty && !rule.has_cases {
+                        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+                        result.trace = steps::trace(sources, set, &shown, args.timeout, http);
+                    }
                 }
                 Err(error) => result.verdict = Verdict::Error(Complaint::from(&error)),
             }

@@ -138,6 +138,7 @@ pub(super) enum Reading {
 }
 
 /// The operating system's word on a file or connection, without its number.
+#[must_use]
 pub fn describe_io(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),

@@ -23,17 +23,9 @@ pub(super) fn expected(
     let mut found = Vec::new();
     for candidates in set.case_probes(rule) {
         for text in candidates {
-            let mut files = files.to_vec();
-            files.push(Source {
-                name: String::new(),
-                origin: PROBE.to_owned(),
-                kind: SourceKind::Plain { prefix: Vec::new() },
-                files: vec![SourceFile { path: PROBE.to_owned(), bytes: text.into_bytes() }],
-            });
             // The engine takes a variable that nothing binds for undefined: such a probe has no case.
-            let Ok(probe) = sources::load(files, timeout, http) else { continue };
-            let outcome = probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default());
-            let Ok(Outcome::Value(Value::Set(cases))) = outcome else { continue };
+            let outcome = ask(files, set, rule, &text, timeout, http);
+            let Some(Outcome::Value(Value::Set(cases))) = outcome else { continue };
             let paths = cases.iter().filter_map(|case| case.as_array().ok());
             let before = found.len();
             found.extend(paths.map(|path| path.iter().cloned().collect()));
@@ -43,6 +35,26 @@ pub(super) fn expected(
         }
     }
     found
+}
+
+/// What a probe answers when it is loaded beside the others.
+pub(super) fn ask(
+    files: &[Source],
+    set: &PolicySet,
+    rule: &TestRule,
+    probe: &str,
+    timeout: Duration,
+    http: &Arc<dyn HttpSend>,
+) -> Option<Outcome> {
+    let mut files = files.to_vec();
+    files.push(Source {
+        name: String::new(),
+        origin: PROBE.to_owned(),
+        kind: SourceKind::Plain { prefix: Vec::new() },
+        files: vec![SourceFile { path: PROBE.to_owned(), bytes: probe.as_bytes().to_vec() }],
+    });
+    let probe = sources::load(files, timeout, http).ok()?;
+    probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default()).ok()
 }
 
 /// The results of the cases of a value; those of `expected` that it lacks have failed.
