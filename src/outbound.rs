@@ -2,9 +2,10 @@
 //! one, nobody.
 //!
 //! ```text
-//! hosts    the list, and addresses that are asked only when they stand in it themselves
-//! client   one request: TLS, redirects, size, time; OPA's sentences for what fails
-//! cache    answers that may be used again, in a bounded store; one request under way for each of them
+//! hosts      the list, and addresses that are asked only when they stand in it themselves
+//! transport  certificates, redirects, names
+//! client     one request: attempts, size, time; OPA's sentences for what fails
+//! cache      answers that may be used again, in a bounded store; one request under way for each of them
 //! ```
 //!
 //! A call blocks the thread of its evaluation, which is never a worker of the doors, and for no longer than the
@@ -14,6 +15,7 @@
 mod cache;
 mod client;
 mod hosts;
+mod transport;
 
 use std::{
     fmt,

@@ -1,40 +1,29 @@
-//! One request of a policy: from its parameters to a client that is made for its TLS settings, through redirects that are
-//! each checked, to an answer that is counted while it arrives. Failures get OPA's sentences where OPA has them.
+//! One request of a policy: from its parameters, through attempts, to an answer that is counted while it arrives. Failures get OPA's sentences where OPA has them.
 //!
-//! The host is looked up in the list as the URL parser reads it, which is also how it is connected to; names are
-//! resolved here, and the addresses that were checked are those that are connected to.
+//! The host is looked up in the list as the URL parser reads it, which is also how it is connected to.
 
 use std::{
     error::Error as _,
-    fs::File,
-    io::Read as _,
-    net::SocketAddr,
+    io::ErrorKind,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use reqwest::{
-    Certificate, Client, Identity, Method, Response, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
+    Client, Method, Response, Url,
     header::{HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH},
-    redirect::{Attempt, Policy},
 };
 
 use super::{
     Settings,
     cache::Validators,
     hosts::{self, Host},
+    transport::{Forbidden, Kind, not_listed, root_cause},
 };
-use crate::policy::{HttpError, HttpRequest, HttpResponse, HttpTls, PemSource};
+use crate::policy::{HttpError, HttpRequest, HttpResponse};
 
-/// Most redirects of one request.
-const MOST_REDIRECTS: usize = 10;
 /// Most clients that are kept for their TLS settings.
 const MOST_CLIENTS: usize = 16;
-/// Largest certificate or key file.
-const MAX_PEM_BYTES: u64 = 1 << 20;
-/// Most headers of an answer.
-const MOST_HEADERS: usize = 100;
 /// OPA's waits between two attempts: the first, the longest, and how they grow.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -46,19 +35,6 @@ pub(super) struct Clients {
     allow: Arc<[Host]>,
     max_response_bytes: usize,
     made: Mutex<Vec<(Kind, Client)>>,
-}
-
-/// What a client is made for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Kind {
-    follow_redirects: bool,
-    /// Name for TLS, and the host that it stands for.
-    alias: Option<(String, String)>,
-    insecure: bool,
-    /// PEM, each added to the one before.
-    roots: Vec<Vec<u8>>,
-    with_system_roots: bool,
-    identity: Option<Vec<u8>>,
 }
 
 /// A request that can be sent.
@@ -80,26 +56,6 @@ struct Shown {
     /// Without a query either, which may hold a token.
     short: String,
     host: String,
-}
-
-/// What forbids a request while it is under way; travels inside of the client's errors.
-#[derive(Debug, Clone, thiserror::Error)]
-enum Forbidden {
-    #[error("{}", not_listed(.0))]
-    Host(String),
-    #[error(
-        "host `{0}` has only link-local or metadata addresses, which are asked only when they are listed themselves"
-    )]
-    Address(String),
-    #[error("more than {MOST_REDIRECTS} redirects")]
-    Redirects,
-    #[error("no such host")]
-    Unknown,
-}
-
-fn not_listed(host: &str) -> String {
-    let host: String = host.chars().take(100).collect();
-    format!("host `{host}` is not allowed; list it in `policy.http_send.allow`, or name it with `--allow-http-send`")
 }
 
 // === impl Clients ===
@@ -225,131 +181,24 @@ fn headers(request: &HttpRequest, validators: Option<&Validators>, shown: &Shown
     Ok(headers)
 }
 
-// === impl Kind ===
-
-impl Kind {
-    fn of(tls: &HttpTls) -> Result<Self, HttpError> {
-        let mut roots = Vec::new();
-        if let Some(inline) = &tls.ca_cert.inline {
-            roots.push(inline.replace("\\n", "\n").into_bytes());
-        }
-        roots.extend(tls.ca_cert.file.as_deref().map(read).transpose()?);
-        roots.extend(tls.ca_cert.env.as_deref().map(variable));
-        let pair = |part: fn(&PemSource) -> Option<&String>| part(&tls.client_cert).zip(part(&tls.client_key));
-        let identity = if let Some((cert, key)) = pair(|pem| pem.inline.as_ref()) {
-            Some((cert.clone().into_bytes(), key.clone().into_bytes()))
-        } else if let Some((cert, key)) = pair(|pem| pem.file.as_ref()) {
-            Some((read(cert)?, read(key)?))
-        } else {
-            pair(|pem| pem.env.as_ref()).map(|(cert, key)| (variable(cert), variable(key)))
-        };
-        let identity = identity.map(|(cert, key)| [cert.as_slice(), b"\n", &key].concat());
-        Ok(Self {
-            insecure: tls.insecure_skip_verify,
-            with_system_roots: tls.use_system_certs == Some(true),
-            roots,
-            identity,
-            ..Self::default()
-        })
-    }
-
-    fn build(&self, allow: &Arc<[Host]>) -> Result<Client, HttpError> {
-        let mut roots = Vec::new();
-        for pem in &self.roots {
-            let found = Certificate::from_pem_bundle(pem).unwrap_or_default();
-            if found.is_empty() {
-                return Err(HttpError::Failed("could not append certificates".to_owned()));
-            }
-            roots.extend(found);
-        }
-        let is_plain = *self == Self { follow_redirects: self.follow_redirects, ..Self::default() };
-        let mut builder = Client::builder()
-            .user_agent(concat!("claimgate/", env!("CARGO_PKG_VERSION")))
-            .redirect(if self.follow_redirects { redirects(Arc::clone(allow)) } else { Policy::none() })
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .http1_title_case_headers()
-            .http1_max_headers(MOST_HEADERS)
-            .pool_max_idle_per_host(if is_plain { 32 } else { 0 })
-            .tls_danger_accept_invalid_certs(self.insecure)
-            .dns_resolver(Arc::new(CheckedResolver { allow: Arc::clone(allow), alias: self.alias.clone() }));
-        if !roots.is_empty() {
-            let merge = self.with_system_roots;
-            builder = if merge { builder.tls_certs_merge(roots) } else { builder.tls_certs_only(roots) };
-        }
-        if let Some(identity) = &self.identity {
-            let bad = |error: reqwest::Error| HttpError::Failed(format!("tls: {}", root_cause(&error)));
-            builder = builder.identity(Identity::from_pem(identity).map_err(bad)?);
-        }
-        builder.build().map_err(|error| HttpError::Failed(root_cause(&error)))
-    }
-}
-
-fn read(path: &str) -> Result<Vec<u8>, HttpError> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut bytes));
-    file.map(|_| bytes).map_err(|error| HttpError::Failed(format!("open {path}: {error}")))
-}
-
-fn variable(name: &str) -> Vec<u8> {
-    std::env::var(name).unwrap_or_default().into_bytes()
-}
-
-fn redirects(allow: Arc<[Host]>) -> Policy {
-    Policy::custom(move |attempt: Attempt<'_>| {
-        if attempt.previous().len() > MOST_REDIRECTS {
-            return attempt.error(Forbidden::Redirects);
-        }
-        if !hosts::allows(&allow, attempt.url()) {
-            let host = hosts::host_of(attempt.url()).unwrap_or_default().to_owned();
-            return attempt.error(Forbidden::Host(host));
-        }
-        attempt.follow()
-    })
-}
-
-/// Resolves names, and leaves out addresses that are not asked.
-#[derive(Debug)]
-struct CheckedResolver {
-    allow: Arc<[Host]>,
-    alias: Option<(String, String)>,
-}
-
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let host = match &self.alias {
-            Some((name_of, host)) if name_of == name.as_str() => host.clone(),
-            _ => name.as_str().to_owned(),
-        };
-        let allow = Arc::clone(&self.allow);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await;
-            let found: Vec<SocketAddr> = found.map_err(|_| Forbidden::Unknown)?.collect();
-            let is_known = !found.is_empty();
-            let permitted = |at: &SocketAddr| !hosts::is_forbidden(at.ip()) || hosts::lists(&allow, at.ip());
-            let kept: Vec<SocketAddr> = found.into_iter().filter(permitted).collect();
-            if kept.is_empty() {
-                return Err(if is_known { Forbidden::Address(host) } else { Forbidden::Unknown }.into());
-            }
-            let addresses: Addrs = Box::new(kept.into_iter());
-            Ok(addresses)
-        })
-    }
-}
-
 // === impl Prepared ===
 
 impl Prepared {
     pub(super) async fn run(self) -> Result<HttpResponse, HttpError> {
         let mut delay = FIRST_DELAY;
         let mut left = self.retries;
+        // As Go does: a kept connection that the server closed meanwhile is no failure of a request without effects.
+        let mut may_repeat = matches!(*self.request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let response = loop {
             let Some(request) = self.request.try_clone() else {
                 return Err(HttpError::Failed("the request cannot be sent".to_owned()));
             };
             match self.client.execute(request).await {
                 Ok(response) => break response,
+                Err(error) if may_repeat && was_closed(&error) => {
+                    may_repeat = false;
+                    continue;
+                }
                 Err(error) => {
                     let error = self.shown.classify(&error);
                     if left == 0 || matches!(error, HttpError::Refused(_)) {
@@ -419,15 +268,19 @@ fn broken(error: &reqwest::Error) -> HttpError {
     HttpError::Failed(message)
 }
 
-/// The innermost cause, which is the one that says something.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
+/// Did the connection end before anything of an answer came?
+fn was_closed(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = inner.to_string();
+        if let Some(error) = inner.downcast_ref::<std::io::Error>() {
+            return matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        }
+        if inner.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
         cause = inner.source();
     }
-    text
+    false
 }
 
 // === impl Shown ===

@@ -168,7 +168,7 @@ fn failures_are_values_when_the_call_says_so() {
 fn what_opa_would_have_done_never_ends_as_undefined() {
     let refused = || Err(HttpError::Refused("host `h` is not allowed".to_owned()));
     for more in ["", ", \"raise_error\": false"] {
-        check(refused(), more, "", false, "eval_resource_limit: http.send: host `h` is not allowed");
+        check(refused(), more, "", false, "eval_http_send_refused: http.send: host `h` is not allowed");
         check(Err(HttpError::Deadline), more, "", false, "eval_deadline_exceeded: evaluation exceeded its deadline");
         let digits = format!("[{}]", "9".repeat(2_000));
         check(
@@ -181,7 +181,7 @@ fn what_opa_would_have_done_never_ends_as_undefined() {
     }
     let rules = "x if not http.send({\"method\": \"get\", \"url\": \"http://h\"}).body.revoked";
     let error = ask(&load(&fake(refused()), rules), false).unwrap_err();
-    assert_eq!(error.kind, EvalErrorKind::ResourceLimit);
+    assert_eq!(error.kind, EvalErrorKind::Refused);
     // As in OPA: a failure that the policy was to handle is undefined.
     assert_eq!(shown(ask(&load(&fake(network()), rules), false)), "true");
 }

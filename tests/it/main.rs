@@ -13,6 +13,8 @@ mod eval;
 mod forward_auth;
 mod fuzz;
 mod http_send;
+mod http_send_doors;
+mod http_send_tls;
 mod jwks;
 mod kubernetes;
 mod limits;

@@ -74,10 +74,9 @@ pub(super) fn send(args: &[Value]) -> Outcome {
     };
     match answer(parameters) {
         Ok(value) => Ok(value),
-        Err(Failure::Builtin(error @ BuiltinError::Limit(_))) => Err(error),
-        Err(Failure::Port(error @ (HttpError::Refused(_) | HttpError::Deadline))) => {
-            Err(BuiltinError::Limit(error.to_string()))
-        }
+        Err(Failure::Builtin(error @ (BuiltinError::Limit(_) | BuiltinError::Refused(_)))) => Err(error),
+        Err(Failure::Port(HttpError::Refused(message))) => Err(BuiltinError::Refused(message)),
+        Err(Failure::Port(error @ HttpError::Deadline)) => Err(BuiltinError::Limit(error.to_string())),
         Err(failure) if raise => Err(failure.raised()),
         Err(failure) => Ok(failure.value()),
     }
