@@ -36,10 +36,13 @@ pub use self::{
 };
 use self::{
     problem::Report,
-    section::{Bases, Section, describe_io},
+    section::{Bases, Section},
     tree::Environment,
 };
-use crate::{reload, serve, snapshot, telemetry};
+use crate::{
+    reload::{self, describe_io},
+    serve, snapshot, telemetry,
+};
 
 /// A checked configuration.
 #[derive(Debug, Clone)]

@@ -30,7 +30,8 @@
 //! | 2 | [`snapshot`] | one immutable world and its channel |
 //! | 3 | [`authorize`] | outcome + caller → `Decision`; the only place that makes a `Permit` |
 //! | 4 | [`telemetry`] | decision log, metrics, log set-up |
-//! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of outbound HTTP |
+//! | 4 | [`outbound`] | the requests that policies send (`http.send`): who may be asked, and for how much |
+//! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
 //! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
 //! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
 //! | 7 | [`cli`] | wiring and exit codes |
@@ -38,7 +39,8 @@
 //! # Invariants
 //!
 //! 1. `regorus`, `jsonwebtoken`, `axum` and `notify` are each named in exactly one module.
-//! 2. No I/O, clock or lock below `reload` and `serve`; time is an argument.
+//! 2. No I/O, clock or lock below `outbound`, `reload` and `serve`; time is an argument, and so is whoever sends the
+//!    requests of policies.
 //! 3. One request uses exactly one `Arc<Snapshot>`.
 //! 4. `Permit` and `VerifiedClaims` have private fields and one constructor each.
 //! 5. Every `Err` ends as a Deny with a stable code; no panic on the request path.
@@ -58,6 +60,7 @@ pub mod snapshot;
 
 pub mod authorize;
 
+pub mod outbound;
 pub mod reload;
 pub mod telemetry;
 

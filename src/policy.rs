@@ -48,7 +48,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
-pub use testing::{TestRule, TestRun};
+pub use testing::{StepProbe, TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]

@@ -43,8 +43,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::load::Loaded;
+pub use self::{load::Loaded, read::describe_io};
 use crate::{
+    outbound,
     policy::{self, DataPath},
     shutdown,
     snapshot::{Anonymous, Handle, Problem, SubjectSource},
@@ -58,8 +59,10 @@ pub struct Settings {
     pub bundles: Vec<BundleSpec>,
     /// Plain policy and data files.
     pub data: Vec<DataSpec>,
-    /// Load and evaluation limits.
+    /// Load and evaluation limits. Its `http` is made from the next.
     pub policy: policy::Settings,
+    /// Whom policies may ask with `http.send`.
+    pub outbound: outbound::Settings,
     /// The rule that the deciding doors ask; must exist.
     pub entrypoint: Option<DataPath>,
     /// Where that is written (`claimgate.yaml:12:15`), for the message when it does not exist.

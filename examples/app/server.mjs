@@ -1,7 +1,8 @@
 // A small application that asks claimgate before it answers. No dependency; Node.js 18 or later.
 //
-//   claimgate demo                      # in one terminal; it prints tokens
+//   claimgate demo                      # in one terminal; it prints requests with tokens
 //   node examples/app/server.mjs        # in another
+//   TOKEN=…                             # in a third: what stands after `Bearer ` in the demo's first line
 //   curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:8080/folders/campaign-2026
 //
 // The application hands on the caller's Authorization header as it came and says what is about to be done. It never

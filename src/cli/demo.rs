@@ -26,7 +26,9 @@ Examples:
 
 In a checkout of claimgate the demo serves the rego/ and data/ of the checkout,
 elsewhere copies in a temporary directory. It prints where they are: change
-them, and the next request sees it.";
+them, and the next request sees it.
+
+Exit codes: 0 ended by a signal, 1 an address is taken, 2 wrong usage";
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]

@@ -17,7 +17,11 @@ use super::{
     Exit, output,
     sources::{self, Complaint, Ignore},
 };
-use crate::policy::{EvalOptions, QueryResult, Value, parse_json, parse_yaml};
+use crate::{
+    outbound::Host,
+    policy::{EvalOptions, QueryResult, Value, parse_json, parse_yaml},
+    reload::describe_io,
+};
 
 /// Largest input and query.
 const MAX_INPUT_BYTES: u64 = 256 << 20;
@@ -72,6 +76,10 @@ pub(super) struct EvalArgs {
     /// Longest time the evaluation may take, such as `500ms` or `5s`; 0 for no limit
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = sources::parse_timeout)]
     timeout: Duration,
+    /// Host that `http.send` may ask: `api.example.com` or `10.0.0.7:8443`; without one, it may be mocked by `with` but
+    /// not called; may be repeated
+    #[arg(long, value_name = "HOST")]
+    allow_http_send: Vec<Host>,
     /// Names of files and directories not to load, with `*` and `?`; may be repeated
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -143,37 +151,40 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
         return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
     }
     let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let set = sources::load(sources, args.timeout).map_err(Failure::Rego)?;
+    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send)).map_err(Failure::Rego)?;
     let options = EvalOptions { strict_builtin_errors: args.strict_builtin_errors, ..EvalOptions::default() };
     // OPA leaves trailing white space out of the text of an expression.
     set.query(query.trim_end(), input, &options).map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))
 }
 
 fn input(args: &EvalArgs) -> Result<Option<Value>, String> {
-    let text = match &args.input {
-        None if args.stdin_input => text(io::stdin(), "stdin")?,
+    let (text, name) = match &args.input {
+        None if args.stdin_input => (text(io::stdin(), "stdin")?, "stdin".to_owned()),
         None => return Ok(None),
-        Some(path) => read_file(path)?,
+        Some(path) => (read_file(path)?, path.display().to_string()),
     };
     // YAML that is meant as JSON is told apart by whether it is JSON: the exact numbers of JSON must not go through YAML.
     match parse_json(&text) {
         Ok(value) => Ok(Some(value)),
         Err(json) => parse_yaml(&text).map(Some).map_err(|yaml| {
             let error = if text.trim_start().starts_with(['{', '[', '"']) { json } else { yaml };
-            format!("unable to parse input: line {}, column {}: {}", error.row, error.col, error.message)
+            format!("unable to parse input: {name}:{}:{}: {}", error.row, error.col, error.message)
         }),
     }
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| format!("cannot read `{name}`: {error}"))?;
+    let file = File::open(path).map_err(|error| format!("cannot read `{name}`: {}", describe_io(&error)))?;
     text(file, &format!("`{name}`"))
 }
 
 fn text(source: impl io::Read, name: &str) -> Result<String, String> {
     let mut bytes = Vec::new();
-    source.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read {name}: {error}"))?;
+    source
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot read {name}: {}", describe_io(&error)))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_INPUT_BYTES) {
         return Err(format!("{name} has more than {MAX_INPUT_BYTES} bytes"));
     }

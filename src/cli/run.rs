@@ -37,7 +37,10 @@ Examples:
   claimgate run -b ./rego -d ./data --set opa.identity=passthrough
 
 SIGTERM and SIGINT drain and end; a second one ends at once. SIGHUP forces a
-reload and opens the decision log's file anew.";
+reload and opens the decision log's file anew.
+
+Exit codes: 0 ended by a signal, 1 a policy, data or key file is wrong or an
+address is taken, 2 wrong usage or configuration";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -98,7 +101,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
             admin = ready.admin.as_deref().unwrap_or("none"),
             revision = ready.revision,
             version = env!("CARGO_PKG_VERSION"),
-            started_in_ms = began.elapsed().as_millis(),
+            started_in_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             "claimgate is ready"
         );
     };
@@ -250,7 +253,8 @@ fn explain_bind(error: &BindError, flag: &str) -> String {
         }
         std::io::ErrorKind::PermissionDenied => format!("{address}: permission denied; {hint}"),
         std::io::ErrorKind::AddrNotAvailable => format!("{address} is not an address of this machine; {hint}"),
-        _ => format!("cannot listen on {address}: {source}; {hint}"),
+        std::io::ErrorKind::NotFound => format!("{address}: the directory does not exist; make it, or {hint}"),
+        _ => format!("cannot listen on {address}: {}; {hint}", reload::describe_io(source)),
     }
 }
 

@@ -19,6 +19,10 @@ pub(super) struct SettingsArgs {
     /// Policy and data files to load besides those of the file; `a.b:PATH` mounts data at `data.a.b`; may be repeated
     #[arg(short, long, value_name = "PATH")]
     data: Vec<String>,
+    /// Host that policies may ask with `http.send`, besides those of the file: `api.example.com` or
+    /// `10.0.0.7:8443`; may be repeated
+    #[arg(long, value_name = "HOST")]
+    allow_http_send: Vec<String>,
     /// Override any key of the configuration: `limits.body_bytes=2MiB`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -35,6 +39,8 @@ impl SettingsArgs {
         let mut overrides: Vec<Override> =
             self.bundles.iter().map(|bundle| append("--bundle", "policy.bundles", bundle)).collect();
         overrides.extend(self.data.iter().map(|data| append("--data", "policy.data", data)));
+        let hosts = self.allow_http_send.iter();
+        overrides.extend(hosts.map(|host| append("--allow-http-send", "policy.http_send.allow", host)));
         overrides.extend(self.set.iter().cloned().map(Override::Set));
         overrides.extend(flags);
         Origin { file: self.config.clone(), overrides }

@@ -1,12 +1,13 @@
 //! What `eval` and `test` evaluate: policies and data read as `run` reads them, and whatever is wrong with them in the
 //! shapes that OPA prints. It evaluates nothing.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use regex::Regex;
 
 use crate::{
-    policy::{self, EvalError, EvalErrorKind, LoadError, Location, PolicySet, Source, quote},
+    outbound::{self, Host, Outbound},
+    policy::{self, EvalError, EvalErrorKind, HttpSend, LoadError, Location, PolicySet, Source, quote},
     reload::{self, BundleSpec, DataSpec},
     snapshot::Problem,
 };
@@ -51,9 +52,24 @@ pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Resu
     Ok(sources)
 }
 
+/// Who sends the requests of `http.send`. There always is somebody: policies that call it load, so that their tests can
+/// replace it, and a call to a host that is not listed ends the evaluation.
+pub(super) fn http(allow: &[Host]) -> Arc<dyn HttpSend> {
+    Arc::new(Outbound::new(outbound::Settings { allow: allow.to_vec(), ..outbound::Settings::default() }))
+}
+
 /// Compiles them; each evaluation may take as long as `deadline`.
-pub(super) fn load(sources: Vec<Source>, deadline: Duration) -> Result<PolicySet, Vec<Complaint>> {
-    let settings = policy::Settings { deadline, io_deadline: deadline, ..policy::Settings::default() };
+pub(super) fn load(
+    sources: Vec<Source>,
+    deadline: Duration,
+    http: &Arc<dyn HttpSend>,
+) -> Result<PolicySet, Vec<Complaint>> {
+    let settings = policy::Settings {
+        deadline,
+        io_deadline: deadline,
+        http: Some(Arc::clone(http)),
+        ..policy::Settings::default()
+    };
     PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
 }
 

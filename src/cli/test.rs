@@ -3,10 +3,12 @@
 
 mod cases;
 mod report;
+mod steps;
 mod twins;
 
 use std::{
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +19,10 @@ use super::{
     Exit, output,
     sources::{self, Complaint, Ignore},
 };
-use crate::policy::{EvalOptions, Location, Outcome, PolicySet, Source, Value};
+use crate::{
+    outbound::Host,
+    policy::{EvalOptions, HttpSend, Location, Outcome, PolicySet, Source, TestRule, Value},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,6 +64,10 @@ pub(super) struct TestArgs {
     /// Exit with 2 when there was no test to run
     #[arg(long)]
     fail_on_empty: bool,
+    /// Host that `http.send` may ask: `api.example.com` or `10.0.0.7:8443`; without one, it may be mocked by `with` but
+    /// not called; may be repeated
+    #[arg(long, value_name = "HOST")]
+    allow_http_send: Vec<Host>,
     /// Names of files and directories not to load, with `*` and `?`; may be repeated
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -84,6 +93,8 @@ struct TestResult {
     cases: Vec<CaseResult>,
     duration: Duration,
     prints: Vec<String>,
+    /// Where it failed, when the report is to say so.
+    trace: String,
 }
 
 /// How a test ended.
@@ -111,14 +122,15 @@ pub(super) fn run(args: &TestArgs) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let (sources, set) = match load(args, &ignore) {
+    let http = sources::http(&args.allow_http_send);
+    let (sources, set) = match load(args, &ignore, &http) {
         Ok(loaded) => loaded,
         Err(complaints) => {
             output::note(sources::errors_text(&complaints, " during loading").trim_end());
             return Exit::Failed.into();
         }
     };
-    let results = run_all(args, &sources, &set);
+    let results = run_all(args, &sources, &set, &http);
     let text = match args.format {
         Format::Pretty => report::pretty(&results, args.verbose),
         Format::Json => report::json(&results),
@@ -134,17 +146,24 @@ pub(super) fn run(args: &TestArgs) -> ExitCode {
     if failed || empty || (skipped && !args.exit_zero_on_skipped) { Exit::Usage.into() } else { Exit::Done.into() }
 }
 
-fn load(args: &TestArgs, ignore: &Ignore) -> Result<(Vec<Source>, PolicySet), Vec<Complaint>> {
+fn load(
+    args: &TestArgs,
+    ignore: &Ignore,
+    http: &Arc<dyn HttpSend>,
+) -> Result<(Vec<Source>, PolicySet), Vec<Complaint>> {
     let (bundles, data): (&[String], &[String]) = if args.bundle { (&args.paths, &[]) } else { (&[], &args.paths) };
     let mut files = sources::read(bundles, data, ignore)?;
-    let set = sources::load(files.clone(), args.timeout)?;
+    let set = sources::load(files.clone(), args.timeout, http)?;
     // Two definitions of one name are two tests, and one rule: only under names of their own can they be told apart.
-    let set =
-        if twins::part(&mut files, &set.test_rules()) { sources::load(files.clone(), args.timeout)? } else { set };
+    let set = if twins::part(&mut files, &set.test_rules()) {
+        sources::load(files.clone(), args.timeout, http)?
+    } else {
+        set
+    };
     Ok((files, set))
 }
 
-fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet) -> Vec<TestResult> {
+fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet, http: &Arc<dyn HttpSend>) -> Vec<TestResult> {
     let mut results = Vec::new();
     for rule in set.test_rules() {
         let name = twins::shown(&rule.name);
@@ -160,6 +179,7 @@ fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet) -> Vec<TestResu
             cases: Vec::new(),
             duration: Duration::ZERO,
             prints: Vec::new(),
+            trace: String::new(),
         };
         if !rule.skipped {
             let started = Instant::now();
@@ -169,9 +189,14 @@ fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet) -> Vec<TestResu
             match run.outcome {
                 Ok(outcome) => {
                     if rule.has_cases {
-                        result.cases = cases::of(&outcome, &cases::expected(sources, set, &rule, args.timeout));
+                        result.cases = cases::of(&outcome, &cases::expected(sources, set, &rule, args.timeout, http));
                     }
                     result.verdict = verdict(&outcome, rule.has_cases, &result.cases);
+                    let failed = matches!(result.verdict, Verdict::Fail);
+                    if failed && args.verbose && args.format == Format::Pretty && !rule.has_cases {
+                        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+                        result.trace = steps::trace(sources, set, &shown, args.timeout, http);
+                    }
                 }
                 Err(error) => result.verdict = Verdict::Error(Complaint::from(&error)),
             }

@@ -49,6 +49,24 @@ Examples:
 Exit codes: 0 done or verified, 1 the token was refused, 2 wrong usage,
 configuration or key file";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  claimgate token verify -c claimgate.yaml - < token.txt
+  claimgate token verify --keys jwks.json --signature-only - < token.txt
+
+The steps go to stderr, the verified and projected claims to stdout. Policies
+and data are not loaded.
+
+Exit codes: 0 verified, 1 the token was refused or `--keys` has no usable key,
+2 wrong usage or configuration, or a file cannot be read";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  claimgate token inspect - < token.txt
+  claimgate token inspect - < token.txt | jq .claims
+
+Exit codes: 0 decoded, 1 not a readable token, 2 wrong usage";
+
 /// Arguments of `token`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -70,6 +88,7 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
 struct VerifyArgs {
     #[command(flatten)]
     settings: settings::SettingsArgs,
@@ -88,6 +107,7 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
 struct InspectArgs {
     /// The token, or `-` for stdin
     #[arg(default_value = "-")]
@@ -228,15 +248,20 @@ fn read_token(argument: &str) -> Result<RawToken, String> {
     if argument != "-" {
         return Ok(RawToken::new(argument));
     }
-    let bytes = read_bounded(io::stdin().lock(), LONGEST_TOKEN).map_err(|error| format!("stdin: {error}"))?;
+    let bytes = read_bounded(io::stdin().lock(), LONGEST_TOKEN)
+        .map_err(|error| format!("stdin: {}", reload::describe_io(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| "stdin is not text, so it holds no token".to_owned())?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(RawToken::new(text.strip_suffix('\r').unwrap_or(text)))
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        output::note("note: stdin is empty; send the token there (`- < token.txt`), or give it as the argument");
+    }
+    Ok(RawToken::new(text))
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, String> {
     let read = File::open(file).and_then(|opened| read_bounded(opened, LONGEST_FILE));
-    read.map_err(|error| format!("{}: {error}", file.display()))
+    read.map_err(|error| format!("{}: cannot be read: {}", file.display(), reload::describe_io(&error)))
 }
 
 fn read_bounded(source: impl Read, longest: u64) -> io::Result<Vec<u8>> {

@@ -447,7 +447,7 @@ impl<'r> Section<'r> {
                 Place::File { .. } if relative => "; relative paths start at the configuration file's directory",
                 _ => "",
             };
-            let message = format!("`{}`: {}{hint}", path.display(), describe_io(&error));
+            let message = format!("`{}`: {}{hint}", path.display(), crate::reload::describe_io(&error));
             self.report.add(Code::PathNotFound, &text.place, &text.key, message);
         }
         path
@@ -468,16 +468,6 @@ impl<'r> Section<'r> {
         for entry in self.entries.values() {
             self.report.unknown(&entry.place, &self.path, &self.shape, &entry.key);
         }
-    }
-}
-
-/// The operating system's word, without its number.
-pub(super) fn describe_io(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
     }
 }
 

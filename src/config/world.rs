@@ -8,6 +8,7 @@ use super::{
     tree::shorten,
 };
 use crate::{
+    outbound,
     policy::{self, DataPath},
     reload::{BundleSpec, DataSpec, Settings, WatchSettings},
     snapshot::{Anonymous, SubjectSource},
@@ -26,6 +27,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let entrypoint_at = entrypoint.as_ref().map(|text| section.locate(text));
     let entrypoint = entrypoint.and_then(|text| data_path(&section, &text, "authz/allow"));
     refuse_other_shapes(&mut section);
+    let outbound = read_outbound(&mut section);
     let policy = read_policy_limits(&mut section);
     section.finish();
 
@@ -34,6 +36,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         bundles,
         data,
         policy,
+        outbound,
         entrypoint,
         entrypoint_at,
         anonymous: root.choice("anonymous", &anonymous, Anonymous::Deny),
@@ -126,6 +129,26 @@ fn read_policy_limits(section: &mut Section<'_>) -> policy::Settings {
         max_result_bytes: limits.size("result_bytes", default.max_result_bytes, 1 << 10..=1 << 30),
     };
     limits.finish();
+    settings
+}
+
+fn read_outbound(section: &mut Section<'_>) -> outbound::Settings {
+    let default = outbound::Settings::default();
+    let mut section = section.section("http_send");
+    let allow = section.texts("allow", &[]);
+    let hosts = allow.iter().filter_map(|text| match text.text.parse::<outbound::Host>() {
+        Ok(host) => Some(host),
+        Err(error) => {
+            section.problem_at(text, error.to_string());
+            None
+        }
+    });
+    let settings = outbound::Settings {
+        allow: hosts.collect(),
+        max_response_bytes: section.size("response_bytes", default.max_response_bytes, 1 << 10..=64 << 20),
+        max_cache_bytes: section.size("cache_bytes", default.max_cache_bytes, 0..=1 << 30),
+    };
+    section.finish();
     settings
 }
 

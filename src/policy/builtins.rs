@@ -7,7 +7,8 @@
 //! [`super::stdlib::all`] as a [`Builtin`]. That is all: the load-time check knows its name and arity, and it is put on
 //! the engine of every policy set (and query) that calls it. A builtin of a name that the engine has already replaces the
 //! engine's. `args` has exactly `arity` elements and none is undefined. A failure is undefined (so `not f(x)` holds), or
-//! ends the evaluation when the call asked for strict builtin errors; [`BuiltinError::Limit`] always ends it. Long work
+//! ends the evaluation when the call asked for strict builtin errors; [`BuiltinError::Limit`] and
+//! [`BuiltinError::Refused`] always end it. Long work
 //! must look at [`guard::time_left`] now and then, because the engine cannot interrupt a builtin.
 
 use std::collections::BTreeSet;
@@ -42,12 +43,18 @@ pub(super) enum BuiltinError {
     /// It would cost more than an evaluation may: ends the evaluation whatever the mode.
     #[error("{0}")]
     Limit(String),
+    /// The configuration forbids it: ends the evaluation whatever the mode.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The marks by which [`super::error`] knows the class of an error that went through the engine as text.
 pub(super) const TYPE_MARK: &str = "\u{1}type\u{1}";
 /// As [`TYPE_MARK`], for failures whose sentence speaks of operands and types.
 pub(super) const FAILED_MARK: &str = "\u{1}failed\u{1}";
+
+/// As [`TYPE_MARK`], for what the configuration forbids.
+pub(super) const REFUSED_MARK: &str = "\u{1}refused\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
@@ -95,6 +102,7 @@ pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mu
         let extension = move |args: Vec<Value>| match call(&args) {
             Ok(value) => Ok(value),
             Err(BuiltinError::Limit(message)) => Err(anyhow::anyhow!("{}{message}", guard::LIMIT_MARK)),
+            Err(BuiltinError::Refused(message)) => Err(anyhow::anyhow!("{REFUSED_MARK}{message}")),
             Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{message}")),
             Err(BuiltinError::Failed(message)) if strict => Err(anyhow::anyhow!("{message}")),
             // An extension's `Err` ends the evaluation whatever the engine's mode is.

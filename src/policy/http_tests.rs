@@ -168,7 +168,7 @@ fn failures_are_values_when_the_call_says_so() {
 fn what_opa_would_have_done_never_ends_as_undefined() {
     let refused = || Err(HttpError::Refused("host `h` is not allowed".to_owned()));
     for more in ["", ", \"raise_error\": false"] {
-        check(refused(), more, "", false, "eval_resource_limit: http.send: host `h` is not allowed");
+        check(refused(), more, "", false, "eval_http_send_refused: http.send: host `h` is not allowed");
         check(Err(HttpError::Deadline), more, "", false, "eval_deadline_exceeded: evaluation exceeded its deadline");
         let digits = format!("[{}]", "9".repeat(2_000));
         check(
@@ -181,7 +181,7 @@ fn what_opa_would_have_done_never_ends_as_undefined() {
     }
     let rules = "x if not http.send({\"method\": \"get\", \"url\": \"http://h\"}).body.revoked";
     let error = ask(&load(&fake(refused()), rules), false).unwrap_err();
-    assert_eq!(error.kind, EvalErrorKind::ResourceLimit);
+    assert_eq!(error.kind, EvalErrorKind::Refused);
     // As in OPA: a failure that the policy was to handle is undefined.
     assert_eq!(shown(ask(&load(&fake(network()), rules), false)), "true");
 }
@@ -279,4 +279,19 @@ fn a_query_of_a_client_does_not_call_it_itself() {
 fn an_output_argument_takes_the_answer() {
     let rules = "x := [r.status_code, e] if { http.send({\"method\": \"get\", \"url\": \"http://h\"}, r); e := 1 }";
     assert_eq!(shown(ask(&load(&fake(response("", "")), rules), false)), "[200,1]");
+}
+
+#[test]
+fn a_loop_of_calls_ends() {
+    let calls = |most: usize, size: usize| {
+        let rules = format!(
+            "x := count([1 | some i in numbers.range(1, {most}); http.send({{\"method\": \"get\", \"url\": \"http://h\", \
+             \"headers\": {{\"i\": sprintf(\"%d\", [i])}}, \"raise_error\": false}})])"
+        );
+        shown(ask(&load(&fake(response("text/plain", &"x".repeat(size))), &rules), false))
+    };
+    assert_eq!(calls(1_000, 10), "1000");
+    assert_eq!(calls(1_001, 10), "eval_http_send_refused: http.send: more than 1000 requests in one evaluation");
+    let bytes = "eval_http_send_refused: http.send: answers of more than 67108864 bytes in one evaluation";
+    assert_eq!(calls(100, 1 << 20), bytes);
 }

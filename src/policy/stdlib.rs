@@ -73,5 +73,6 @@ fn named(name: &str, args: &[Value], call: fn(&[Value]) -> Outcome) -> Outcome {
         BuiltinError::Failed(message) => BuiltinError::Failed(format!("{FAILED_MARK}{name}: {message}")),
         BuiltinError::Type(message) => BuiltinError::Type(format!("{name}: {message}")),
         BuiltinError::Limit(message) => BuiltinError::Limit(format!("{name}: {message}")),
+        BuiltinError::Refused(message) => BuiltinError::Refused(format!("{name}: {message}")),
     })
 }

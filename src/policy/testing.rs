@@ -34,6 +34,17 @@ pub struct TestRule {
     pub has_cases: bool,
 }
 
+/// One statement of a test.
+#[derive(Debug, Clone)]
+pub struct StepProbe {
+    /// Where it stands.
+    pub location: Location,
+    /// As written.
+    pub text: String,
+    /// The module that asks.
+    pub module: String,
+}
+
 /// What one run gave.
 #[derive(Debug)]
 pub struct TestRun {
@@ -110,6 +121,40 @@ impl PolicySet {
         path.pop();
         path.push(CASES.to_owned());
         DataPath::new(path)
+    }
+
+    /// For each definition of a test without cases, its statements in order: where each stands, its text, and a module
+    /// that gives [`PolicySet::probe_path`] a member when this statement and those before it hold.
+    #[must_use]
+    pub fn step_probes(&self, rule: &TestRule) -> Vec<Vec<StepProbe>> {
+        rule.locations.iter().filter_map(|location| self.steps_of(location)).collect()
+    }
+
+    fn steps_of(&self, location: &Location) -> Option<Vec<StepProbe>> {
+        let file = self.files.iter().find(|file| file.display == location.file)?;
+        let module = check::module(file).ok()?;
+        let statements = module.policy.iter().find_map(|rule| match &**rule {
+            Rule::Spec { head, bodies, .. } => {
+                let (RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }) = head;
+                let at = syntax::location(refr.span());
+                let found = (at.row, at.col) == (location.row, location.col);
+                found.then(|| bodies.first().map_or(&[][..], |body| &body.query.stmts))
+            }
+            Rule::Default { .. } => None,
+        })?;
+        let first = module.policy.iter().map(|rule| rule.span().start).min()?;
+        let header = file.text.get(..usize::try_from(first).ok()?)?;
+        let mut text = format!("{header}\n{CASES} contains true if {{\n");
+        let mut steps = Vec::new();
+        for statement in statements {
+            let (start, end) = extent(&file.text, statement);
+            let shown = file.text.get(start..end)?;
+            text.push_str(shown);
+            text.push('\n');
+            let at = Location { file: file.display.clone(), ..syntax::location(&statement.span) };
+            steps.push(StepProbe { location: at, text: shown.to_owned(), module: format!("{text}}}\n") });
+        }
+        Some(steps)
     }
 
     fn probes_of(&self, test: &TestRule, location: &Location) -> Option<Vec<String>> {

@@ -6,7 +6,7 @@
 
 use std::{
     error::Error as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -18,7 +18,8 @@ use reqwest::{
     redirect::Policy,
 };
 
-use super::{FetchSettings, KeySource};
+use super::{FetchSettings, KeySource, describe_io};
+use crate::outbound::is_forbidden;
 
 /// A longer entity tag is not remembered.
 const MAX_ETAG: usize = 1024;
@@ -245,35 +246,6 @@ impl Resolve for GuardedResolver {
 
 // === helpers ===
 
-/// Addresses that only the machine itself or its cloud answers on: link-local, instance metadata, unspecified, multicast.
-fn is_forbidden(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                // Instance metadata of Alibaba Cloud and Oracle Cloud.
-                || v4 == Ipv4Addr::new(100, 100, 100, 200)
-                || v4 == Ipv4Addr::new(192, 0, 0, 192)
-        }
-        IpAddr::V6(v6) => {
-            let embedded = v6.to_ipv4().filter(|_| !v6.is_loopback()).or_else(|| nat64(v6));
-            v6.is_unicast_link_local()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6 == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
-                || embedded.is_some_and(|v4| is_forbidden(IpAddr::V4(v4)))
-        }
-    }
-}
-
-/// The IPv4 address inside `64:ff9b::/96` (RFC 6052).
-fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else { return None };
-    Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
-}
-
 fn is_loopback(url: &Url) -> bool {
     url.host_str() == Some("localhost") || literal_address(url).is_some_and(|address| address.is_loopback())
 }
@@ -313,7 +285,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text = inner.to_string();
+        text = inner.downcast_ref().map_or_else(|| inner.to_string(), describe_io);
         cause = inner.source();
     }
     text

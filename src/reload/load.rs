@@ -17,7 +17,8 @@ use super::{
     read::{Content, Limits, Picture, Place, PlaceKind, Reading},
 };
 use crate::{
-    policy::{Entrypoint, LoadError, PolicySet, Source, SourceFile, SourceKind},
+    outbound::{self, Outbound},
+    policy::{self, Entrypoint, HttpSend, LoadError, PolicySet, Source, SourceFile, SourceKind},
     snapshot::{Anonymous, Problem, SubjectSource},
     token::{IssuerProfile, KeyOrigin, KeySet, Profiles},
 };
@@ -43,6 +44,8 @@ pub struct Loaded {
     pub subject: Option<SubjectSource>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
+    /// Who sends the requests of policies; kept, with what it remembers, for as long as its settings are the same.
+    outbound: Option<Arc<Outbound>>,
     /// Digest of what the policies were compiled from: equal content is not compiled again.
     content: Vec<u8>,
 }
@@ -171,7 +174,8 @@ fn build_world(
             problems.push(problem(error.code(), &format!("issuer `{}`: {error}", profile.issuer()), None));
         }
     }
-    let compiled = sources.and_then(|sources| compile(settings, sources, before));
+    let outbound = outbound(&settings.outbound, before);
+    let compiled = sources.and_then(|sources| compile(settings, sources, outbound.as_ref(), before));
     let (policies, content) = match compiled {
         Ok(compiled) => compiled,
         Err(more) => {
@@ -196,22 +200,35 @@ fn build_world(
             local_keys,
             subject: settings.subject.clone(),
             anonymous: settings.anonymous,
+            outbound,
             content,
         }),
         _ => Err(problems),
     }
 }
 
+/// `None` when no host may be asked: policies that would ask do not load.
+fn outbound(settings: &outbound::Settings, before: Option<&Loaded>) -> Option<Arc<Outbound>> {
+    if settings.allow.is_empty() {
+        return None;
+    }
+    let kept = before.and_then(|before| before.outbound.as_ref()).filter(|kept| kept.settings() == settings);
+    Some(kept.map_or_else(|| Arc::new(Outbound::new(settings.clone())), Arc::clone))
+}
+
 fn compile(
     settings: &Settings,
     raws: Vec<Raw>,
+    outbound: Option<&Arc<Outbound>>,
     before: Option<&Loaded>,
 ) -> Result<(Arc<PolicySet>, Vec<u8>), Vec<Problem>> {
     let digest = content_digest(settings, &raws);
     if let Some(before) = before.filter(|before| before.content == digest) {
         return Ok((Arc::clone(&before.policies), digest));
     }
-    match PolicySet::load(into_sources(raws, settings)?, &settings.policy) {
+    let http = outbound.map(|outbound| -> Arc<dyn HttpSend> { Arc::<Outbound>::clone(outbound) });
+    let policy = policy::Settings { http, ..settings.policy.clone() };
+    match PolicySet::load(into_sources(raws, settings)?, &policy) {
         Ok(policies) => Ok((Arc::new(policies), digest)),
         Err(errors) => Err(errors.iter().map(load_problem).collect()),
     }
@@ -281,7 +298,7 @@ fn content_digest(settings: &Settings, raws: &[Raw]) -> Vec<u8> {
         context.update(&bytes.len().to_le_bytes());
         context.update(bytes);
     };
-    field(format!("{:?}", settings.policy).as_bytes());
+    field(format!("{:?} {:?}", settings.policy, settings.outbound).as_bytes());
     for raw in raws {
         field(raw.name.as_bytes());
         field(raw.origin.as_bytes());

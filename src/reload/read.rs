@@ -137,6 +137,20 @@ pub(super) enum Reading {
     Moved,
 }
 
+/// The operating system's word on a file or connection, without its number.
+#[must_use]
+pub fn describe_io(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.rsplit_once(" (os error ").map_or(text.clone(), |(word, _)| word.to_lowercase())
+        }
+    }
+}
+
 // === impl Picture ===
 
 impl PartialEq for Picture {
@@ -418,7 +432,7 @@ impl Stamp {
 
 impl ReadError {
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
-        Self::Unreadable { path: show(path), reason: error.to_string() }
+        Self::Unreadable { path: show(path), reason: describe_io(error) }
     }
 
     /// Stable code.

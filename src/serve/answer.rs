@@ -166,14 +166,17 @@ impl Answer {
 impl<'a> ErrorBody<'a> {
     /// `error(s) occurred while evaluating query` with the error as its only detail.
     pub(super) fn evaluation(error: &'a EvalError) -> Self {
-        let detail =
-            ErrorDetail { code: error.kind.code(), message: &error.message, location: error.location.as_ref() };
+        let detail = ErrorDetail { code: error.code(), message: error.text(), location: error.location.as_ref() };
         Self { code: "internal_error", message: "error(s) occurred while evaluating query", errors: vec![detail] }
     }
 
     /// A query that does not parse or compile.
     pub(super) fn query(error: &'a EvalError) -> Self {
-        Self { code: "invalid_parameter", message: "error(s) occurred while parsing query", ..Self::evaluation(error) }
+        let message = match error.code() {
+            "rego_parse_error" | "rego_limit_error" => "error(s) occurred while parsing query",
+            _ => "error(s) occurred while compiling query",
+        };
+        Self { code: "invalid_parameter", message, ..Self::evaluation(error) }
     }
 }
 

@@ -42,7 +42,7 @@ pub enum TokenError {
     #[error("the token has five segments: it is encrypted (JWE), and only signed tokens are accepted")]
     Encrypted,
     /// Neither three segments nor five.
-    #[error("the token has {found} segments; a compact JWS has three")]
+    #[error("the token has {found} segment{}; a compact JWS has three", if *.found == 1 { "" } else { "s" })]
     SegmentCount {
         /// Segments found.
         found: usize,

@@ -188,12 +188,12 @@ fn errors_are_opas_object_on_stdout_and_exit_code_2() {
 #[test]
 fn an_input_that_is_no_document_is_refused_in_a_sentence() {
     for (args, stdin, want) in [
-        (vec!["-i", "missing.json", "1"], "", "cannot read `missing.json`"),
-        (vec!["-i", "broken.json", "1"], "", "unable to parse input: line 1"),
-        (vec!["-i", "deep.json", "1"], "", "unable to parse input: line 1"),
+        (vec!["-i", "missing.json", "1"], "", "cannot read `missing.json`: there is no such file or directory\n"),
+        (vec!["-i", "broken.json", "1"], "", "unable to parse input: broken.json:1:"),
+        (vec!["-i", "deep.json", "1"], "", "unable to parse input: deep.json:1:"),
         (vec!["-i", "binary.json", "1"], "", "not UTF-8"),
-        (vec!["-i", "p", "1"], "", "cannot read `p`"),
-        (vec!["-I", "1"], "{bad", "unable to parse input"),
+        (vec!["-i", "p", "1"], "", "cannot read `p`: it is a directory"),
+        (vec!["-I", "1"], "{bad", "unable to parse input: stdin:1:"),
         (vec!["-I", "-i", "input.json", "1"], "", "cannot be used with"),
         (vec!["--timeout", "5", "1"], "", "is no duration"),
         (vec!["-f", "nope", "1"], "", "invalid value"),

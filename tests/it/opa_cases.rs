@@ -9,16 +9,19 @@ use std::{
     fs, panic,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use claimgate::policy::{
-    EvalErrorKind, EvalOptions, PolicySet, QueryResult, Settings, Source, SourceFile, SourceKind, Value,
-    install_panic_hook, parse_json, to_opa_json,
+use claimgate::{
+    outbound::{self, Outbound},
+    policy::{
+        EvalErrorKind, EvalOptions, HttpSend, PolicySet, QueryResult, Settings, Source, SourceFile, SourceKind, Value,
+        install_panic_hook, parse_json, to_opa_json,
+    },
 };
 use serde::Deserialize;
 
@@ -210,7 +213,9 @@ fn check(case: &Case) -> Result<(), String> {
 }
 
 fn run(case: &Case) -> Given {
-    let settings = Settings { deadline: DEADLINE, ..Settings::default() };
+    // The cases of `http.send` are about its parameters and about mocks: nobody is asked.
+    let http: Arc<dyn HttpSend> = Arc::new(Outbound::new(outbound::Settings::default()));
+    let settings = Settings { deadline: DEADLINE, http: Some(http), ..Settings::default() };
     let set = match PolicySet::load(vec![source(case)], &settings) {
         Ok(set) => set,
         Err(errors) => {

@@ -6,6 +6,7 @@ pub(crate) mod program;
 pub(crate) mod setup;
 pub(crate) mod tokens;
 pub(crate) mod tools;
+pub(crate) mod upstream;
 
 use std::time::{Duration, Instant};
 

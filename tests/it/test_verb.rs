@@ -156,3 +156,18 @@ fn what_does_not_load_is_said_with_its_place_and_exit_code_1() {
         assert!(stderr.contains(want), "{args:?}: {stderr}");
     }
 }
+
+#[test]
+fn a_verbose_report_says_which_statement_failed() {
+    let (exit, stdout, _) = run(&["-v", "-r", "test_print|test_table", "p"]);
+    assert_eq!(exit, Some(2));
+    let failures = stdout.split_once("FAILURES\n").unwrap_or_else(|| panic!("{stdout}")).1;
+    for want in [
+        "data.a_test.test_print: FAIL (T)\n\n  query:1                Enter data.a_test.test_print = _\n",
+        "  p/a_test.rego:13       | | Fail 1 == 2\n",
+        "data.a_test.test_table: FAIL (T)\n\n  two: FAIL\n",
+    ] {
+        assert!(failures.contains(want), "{want}: {failures}");
+    }
+    assert!(!run(&["-r", "test_print", "p"]).1.contains("FAILURES"), "only a verbose report has them");
+}

@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -22,9 +22,10 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("snapshot", &["token", "policy"]),
     ("authorize", &["request", "path", "token", "policy", "input", "snapshot"]),
     ("telemetry", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
-    ("reload", &["shutdown", "token", "policy", "snapshot"]),
+    ("outbound", &["policy"]),
+    ("reload", &["shutdown", "token", "policy", "snapshot", "outbound"]),
     ("serve", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize", "telemetry"]),
-    ("config", &["token", "policy", "snapshot", "telemetry", "reload", "serve"]),
+    ("config", &["token", "policy", "snapshot", "telemetry", "outbound", "reload", "serve"]),
 ];
 
 /// Libraries that one module owns.

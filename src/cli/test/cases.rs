@@ -1,33 +1,31 @@
 //! The cases of a test whose head goes on below its name: those in its value, and those that should be there and are
 //! not, which is how a case fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::CaseResult;
 use crate::{
     cli::sources,
-    policy::{EvalOptions, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
+    policy::{EvalOptions, HttpSend, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
 };
 
 /// The name of the module that asks.
 const PROBE: &str = "claimgate_cases.rego";
 
 /// The names, as a path, of all cases that the definitions of a test have.
-pub(super) fn expected(files: &[Source], set: &PolicySet, rule: &TestRule, timeout: Duration) -> Vec<Vec<Value>> {
+pub(super) fn expected(
+    files: &[Source],
+    set: &PolicySet,
+    rule: &TestRule,
+    timeout: Duration,
+    http: &Arc<dyn HttpSend>,
+) -> Vec<Vec<Value>> {
     let mut found = Vec::new();
     for candidates in set.case_probes(rule) {
         for text in candidates {
-            let mut files = files.to_vec();
-            files.push(Source {
-                name: String::new(),
-                origin: PROBE.to_owned(),
-                kind: SourceKind::Plain { prefix: Vec::new() },
-                files: vec![SourceFile { path: PROBE.to_owned(), bytes: text.into_bytes() }],
-            });
             // The engine takes a variable that nothing binds for undefined: such a probe has no case.
-            let Ok(probe) = sources::load(files, timeout) else { continue };
-            let outcome = probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default());
-            let Ok(Outcome::Value(Value::Set(cases))) = outcome else { continue };
+            let outcome = ask(files, set, rule, &text, timeout, http);
+            let Some(Outcome::Value(Value::Set(cases))) = outcome else { continue };
             let paths = cases.iter().filter_map(|case| case.as_array().ok());
             let before = found.len();
             found.extend(paths.map(|path| path.iter().cloned().collect()));
@@ -37,6 +35,26 @@ pub(super) fn expected(files: &[Source], set: &PolicySet, rule: &TestRule, timeo
         }
     }
     found
+}
+
+/// What a probe answers when it is loaded beside the others.
+pub(super) fn ask(
+    files: &[Source],
+    set: &PolicySet,
+    rule: &TestRule,
+    probe: &str,
+    timeout: Duration,
+    http: &Arc<dyn HttpSend>,
+) -> Option<Outcome> {
+    let mut files = files.to_vec();
+    files.push(Source {
+        name: String::new(),
+        origin: PROBE.to_owned(),
+        kind: SourceKind::Plain { prefix: Vec::new() },
+        files: vec![SourceFile { path: PROBE.to_owned(), bytes: probe.as_bytes().to_vec() }],
+    });
+    let probe = sources::load(files, timeout, http).ok()?;
+    probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default()).ok()
 }
 
 /// The results of the cases of a value; those of `expected` that it lacks have failed.

@@ -20,6 +20,14 @@ pub(super) fn pretty(results: &[TestResult], verbose: bool) -> String {
     if !text.is_empty() {
         text.push_str(RULE);
     }
+    if verbose && results.iter().any(|result| matches!(result.verdict, Verdict::Fail)) {
+        text.push_str("FAILURES\n");
+        text.push_str(RULE);
+        for result in results.iter().filter(|result| matches!(result.verdict, Verdict::Fail)) {
+            result.write_failure(&mut text);
+        }
+        text.push_str(RULE);
+    }
     let mut counts = [0usize; 4];
     for result in results {
         if result.cases.is_empty() {
@@ -104,6 +112,18 @@ impl TestResult {
             }
             text.push('\n');
         }
+    }
+
+    /// Which statement or which cases did not hold.
+    fn write_failure(&self, text: &mut String) {
+        let _ = writeln!(text, "{}.{}: FAIL ({})\n", self.package, self.name, go_duration(self.duration));
+        for line in self.trace.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+        for case in &self.cases {
+            case.write(false, 1, text);
+        }
+        text.push('\n');
     }
 
     fn json(&self) -> String {

@@ -8,7 +8,30 @@ use serde_json::{Map, Value};
 use super::{now, output, read_file};
 use crate::token::{Algorithm, SigningKey};
 
+const MINT_EXAMPLES: &str = "\
+Examples:
+  claimgate token keygen > key.json
+  claimgate token mint --key key.json --public > jwks.json
+  claimgate token mint --key key.json --claim iss=https://idp.example \\
+    --claim aud=folders --claim sub=maria --claim org_id=acme > token.txt
+
+  # one that has expired
+  claimgate token mint --key key.json --ttl -60 --claim iss=https://idp.example \\
+    --claim aud=folders --claim sub=maria
+
+Exit codes: 0 done, 2 wrong usage, claims or key file";
+
+const KEYGEN_EXAMPLES: &str = "\
+Examples:
+  claimgate token keygen > key.json
+  claimgate token keygen --alg EdDSA --kid dev-2 > key.json
+
+The key is a private JWK and goes to stdout; keep the file to yourself.
+
+Exit codes: 0 done, 2 wrong usage";
+
 #[derive(Debug, Args)]
+#[command(after_help = MINT_EXAMPLES)]
 pub(super) struct MintArgs {
     /// Private key to sign with: a JWK, a JWKS with one private key, or PEM
     #[arg(long, value_name = "FILE")]
@@ -37,6 +60,7 @@ pub(super) struct MintArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = KEYGEN_EXAMPLES)]
 pub(super) struct KeygenArgs {
     /// Algorithm: ES256, ES384, ES512, EdDSA, HS256, HS384 or HS512
     #[arg(long, value_name = "ALG", default_value = "ES256")]

@@ -74,10 +74,9 @@ pub(super) fn send(args: &[Value]) -> Outcome {
     };
     match answer(parameters) {
         Ok(value) => Ok(value),
-        Err(Failure::Builtin(error @ BuiltinError::Limit(_))) => Err(error),
-        Err(Failure::Port(error @ (HttpError::Refused(_) | HttpError::Deadline))) => {
-            Err(BuiltinError::Limit(error.to_string()))
-        }
+        Err(Failure::Builtin(error @ (BuiltinError::Limit(_) | BuiltinError::Refused(_)))) => Err(error),
+        Err(Failure::Port(HttpError::Refused(message))) => Err(BuiltinError::Refused(message)),
+        Err(Failure::Port(error @ HttpError::Deadline)) => Err(BuiltinError::Limit(error.to_string())),
         Err(failure) if raise => Err(failure.raised()),
         Err(failure) => Ok(failure.value()),
     }
@@ -93,10 +92,7 @@ fn answer(parameters: &Object) -> Result<Value, Failure> {
         Some(answer) => answer,
         None => {
             let request = request(parameters, key, caching)?;
-            let port = Session::port().ok_or_else(|| {
-                Failure::Port(HttpError::Refused("no host is allowed in `policy.http_send.allow`".to_owned()))
-            })?;
-            let answer = port.send(&request);
+            let answer = Session::ask(&request);
             let keep = request.caching.is_some()
                 || answer.as_ref().map_or(true, |answer| CACHEABLE.contains(&answer.status_code));
             if keep {

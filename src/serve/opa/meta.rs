@@ -111,8 +111,17 @@ pub(super) async fn policy(State(app): State<Arc<App>>, request: Request) -> Res
     answer.into_response()
 }
 
-/// Policy text is for those who may ask policy.
+/// Modules name files and may name secrets. A caller with a token is a client, and asks for decisions; who serves plain
+/// OPA decided that whoever reaches the listener may read.
 async fn read_modules(app: &App, parts: &Parts, answer: impl FnOnce(Asker) -> Answer) -> Answer {
+    if app.settings.opa_identity == OpaIdentity::Token {
+        app.telemetry.metrics().refused("policies_not_served");
+        return Answer::error(
+            StatusCode::FORBIDDEN,
+            "policies_not_served",
+            "policies are shown only with `opa.identity: passthrough`; ask a rule by /v1/data",
+        );
+    }
     let Some(context) = Context::new(app, parts) else { return no_arrival() };
     match context.asker(parts, &DataPath::default()).await {
         Ok(asker) => answer(asker),
