@@ -42,7 +42,8 @@ pub struct Record<'a> {
     pub result: Option<&'a Value>,
     /// Why evaluation gave no outcome.
     pub error: Option<&'a EvalError>,
-    /// `allow`, `deny`; on the OPA door `result`, `undefined` or `error`; `rejected` when the token was refused.
+    /// `allow` or `deny`; where another document than the entrypoint was asked, `result` or `undefined`; `error` on the
+    /// OPA door; `rejected` when the token was refused.
     pub outcome: &'static str,
     /// `ok` or the stable code of the reason.
     pub reason: &'static str,

@@ -106,7 +106,9 @@ fn metrics_count_decisions_failures_and_refusals() {
     assert_eq!(forward("/a", &issuer.bearer("bob")), 403);
     assert_eq!(forward("/a", &expired), 401);
     assert_eq!(forward("/a/../b", &issuer.bearer("alice")), 400);
-    assert_eq!(server.send("GET", "/v1/data/p/allow", &[("authorization", &issuer.bearer("alice"))], "").status, 200);
+    for (path, who) in [("/v1/data/p/allow", "alice"), ("/v1/data/p/allow", "bob"), ("/v1/data/p", "alice")] {
+        assert_eq!(server.send("GET", path, &[("authorization", &issuer.bearer(who))], "").status, 200);
+    }
 
     let got = server.admin("/metrics");
     let text = got.text();
@@ -116,6 +118,9 @@ fn metrics_count_decisions_failures_and_refusals() {
     assert_eq!(count(decisions, &["forward_auth", "\"allow\""]), 1.0, "{text}");
     assert_eq!(count(decisions, &["forward_auth", "\"deny\""]), 1.0);
     assert_eq!(count(decisions, &["forward_auth", "\"rejected\"", "expired"]), 1.0);
+    // Only what the entrypoint says is known to be a decision.
+    assert_eq!(count(decisions, &["\"opa\"", "\"allow\"", "\"ok\""]), 1.0);
+    assert_eq!(count(decisions, &["\"opa\"", "\"deny\"", "decision_undefined"]), 1.0);
     assert_eq!(count(decisions, &["\"opa\"", "\"result\""]), 1.0);
     assert_eq!(count("claimgate_token_verification_failures_total", &["expired"]), 1.0);
     assert_eq!(count("claimgate_requests_refused_total", &["path_dot_segment"]), 1.0);

@@ -23,6 +23,7 @@ mod node;
 mod opa_cases;
 mod opa_differential;
 mod opa_generated;
+mod opa_identity;
 mod opa_rest;
 mod policy_hostile;
 mod readme;

@@ -107,7 +107,7 @@ mod tests {
         let tokens: Vec<(&str, bool)> =
             Lexer::new(text, 0).map(|token| (text.get(token.start..token.end).unwrap_or("?"), token.first)).collect();
         let want = [("a", true), ("\"b \\\" c\"", false), ("`f\n\"g`", true), (".", false), ("h", false)];
-        assert_eq!(tokens.get(..5).unwrap(), want);
-        assert_eq!(tokens.get(5..7).unwrap(), [("\"i", false), ("j", true)]);
+        assert_eq!(tokens[..5], want);
+        assert_eq!(tokens[5..7], [("\"i", false), ("j", true)]);
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Asker, Context, DOOR, data_path, meta, nanoseconds, no_arrival, reference};
 use crate::{
-    authorize::DecisionId,
+    authorize::{self, DecisionId},
     policy::{DataPath, EvalOptions, Outcome, Value},
     serve::{
         App,
@@ -225,9 +225,13 @@ pub(super) async fn ask(
     let began = Instant::now();
     let result = evaluate(context.app, &asker.snapshot, path, input.clone(), options).await;
     let evaluation = began.elapsed();
+    // Only of the entrypoint is it known that what it says is a decision. The answer is the document all the same.
+    let is_decision = asker.snapshot.entrypoint.as_ref().is_some_and(|entrypoint| entrypoint.path() == path);
+    let verdict = result.as_ref().ok().filter(|_| is_decision).map(|outcome| authorize::decide(Ok(outcome)));
+    let (label, code) = verdict.as_ref().map_or((None, "ok"), |verdict| (Some(verdict.label()), verdict.code()));
     let (outcome, reason, value, error) = match &result {
-        Ok(Outcome::Value(value)) => ("result", "ok", Some(value), None),
-        Ok(Outcome::Undefined) => ("undefined", "ok", None, None),
+        Ok(Outcome::Value(value)) => (label.unwrap_or("result"), code, Some(value), None),
+        Ok(Outcome::Undefined) => (label.unwrap_or("undefined"), code, None, None),
         Err(Failure::Evaluation(error)) => ("error", error.kind.code(), None, Some(error)),
         Err(failure @ Failure::Overloaded) => ("error", failure.code(), None, None),
     };

@@ -374,7 +374,10 @@ impl Maker<'_> {
                 let what = self.nested(Self::simple);
                 let place = self.of(&["input.a", "input", "input.o.k", "data.d.n", "data.d.list", "input.xs"]);
                 let kind = self.kind();
-                let value = self.leaf(kind);
+                let value = self.nested(|maker| {
+                    maker.iterates = false;
+                    maker.leaf(kind)
+                });
                 format!("{what} with {place} as {value}")
             }
             _ => self.simple(),
@@ -560,6 +563,9 @@ impl Maker<'_> {
     }
 
     fn comprehension(&mut self, kind: Kind) -> String {
+        if !matches!(kind, Kind::Array | Kind::Set | Kind::Object) {
+            return self.leaf(kind);
+        }
         self.nested(|maker| {
             maker.iterates = true;
             match kind {
