@@ -4,17 +4,7 @@
 //! Terms have a kind, because OPA refuses what it can see to be of a wrong type; what comes from `input` and `data` is of
 //! any kind, and that is where types get mixed.
 
-/// What the compiler knows of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Any,
-    Number,
-    Text,
-    Bool,
-    Array,
-    Object,
-    Set,
-}
+use super::words::{BUILTINS, KINDS, Kind, PLACES};
 
 /// A made policy.
 #[derive(Debug, Clone)]
@@ -44,118 +34,6 @@ struct Maker<'c> {
     /// May an expression bind variables by iterating? Not below `not`, nor in a head.
     iterates: bool,
 }
-
-const KINDS: &[Kind] = &[Kind::Number, Kind::Text, Kind::Bool, Kind::Array, Kind::Object, Kind::Set, Kind::Any];
-/// Places of the fixed data and of the inputs; everything in them is of any kind.
-const PLACES: &[&str] = &[
-    "input.a",
-    "input.b",
-    "input.xs",
-    "input.o",
-    "input.none",
-    "data.d.n",
-    "data.d.list",
-    "data.d.users",
-    "data.d.users.ann",
-    "data.d.mixed",
-    "input",
-];
-/// Builtins: name, kinds of the arguments, kind of the result.
-const BUILTINS: &[(&str, &[Kind], Kind)] = {
-    use Kind::{Any, Array, Bool, Number, Object, Set, Text};
-    &[
-        ("count", &[Array], Number),
-        ("sum", &[Array], Number),
-        ("product", &[Array], Number),
-        ("max", &[Array], Any),
-        ("min", &[Set], Any),
-        ("sort", &[Array], Array),
-        ("sort", &[Set], Array),
-        ("abs", &[Number], Number),
-        ("ceil", &[Number], Number),
-        ("floor", &[Number], Number),
-        ("round", &[Number], Number),
-        ("numbers.range", &[Number, Number], Array),
-        ("format_int", &[Number, Number], Text),
-        ("to_number", &[Text], Number),
-        ("concat", &[Text, Array], Text),
-        ("contains", &[Text, Text], Bool),
-        ("startswith", &[Text, Text], Bool),
-        ("endswith", &[Text, Text], Bool),
-        ("indexof", &[Text, Text], Number),
-        ("indexof_n", &[Text, Text], Array),
-        ("lower", &[Text], Text),
-        ("upper", &[Text], Text),
-        ("replace", &[Text, Text, Text], Text),
-        ("split", &[Text, Text], Array),
-        ("sprintf", &[Text, Array], Text),
-        ("substring", &[Text, Number, Number], Text),
-        ("trim", &[Text, Text], Text),
-        ("trim_left", &[Text, Text], Text),
-        ("trim_prefix", &[Text, Text], Text),
-        ("trim_right", &[Text, Text], Text),
-        ("trim_space", &[Text], Text),
-        ("trim_suffix", &[Text, Text], Text),
-        ("strings.reverse", &[Text], Text),
-        ("strings.count", &[Text, Text], Number),
-        ("strings.any_prefix_match", &[Text, Text], Bool),
-        ("strings.any_suffix_match", &[Array, Text], Bool),
-        ("regex.match", &[Text, Text], Bool),
-        ("regex.split", &[Text, Text], Array),
-        ("regex.replace", &[Text, Text, Text], Text),
-        ("regex.find_n", &[Text, Text, Number], Array),
-        ("regex.is_valid", &[Text], Bool),
-        ("glob.quote_meta", &[Text], Text),
-        ("array.concat", &[Array, Array], Array),
-        ("array.reverse", &[Array], Array),
-        ("array.slice", &[Array, Number, Number], Array),
-        ("object.get", &[Object, Any, Any], Any),
-        ("object.keys", &[Object], Set),
-        ("object.union", &[Object, Object], Object),
-        ("object.union_n", &[Array], Object),
-        ("object.remove", &[Object, Array], Object),
-        ("object.filter", &[Object, Set], Object),
-        ("object.subset", &[Object, Object], Bool),
-        ("union", &[Set], Set),
-        ("intersection", &[Set], Set),
-        ("json.marshal", &[Any], Text),
-        ("json.unmarshal", &[Text], Any),
-        ("json.is_valid", &[Text], Bool),
-        ("json.filter", &[Object, Array], Any),
-        ("json.remove", &[Object, Array], Any),
-        ("yaml.marshal", &[Any], Text),
-        ("base64.encode", &[Text], Text),
-        ("base64.decode", &[Text], Text),
-        ("base64url.encode", &[Text], Text),
-        ("hex.encode", &[Text], Text),
-        ("hex.decode", &[Text], Text),
-        ("urlquery.encode", &[Text], Text),
-        ("urlquery.decode", &[Text], Text),
-        ("type_name", &[Any], Text),
-        ("is_number", &[Any], Bool),
-        ("is_string", &[Any], Bool),
-        ("is_array", &[Any], Bool),
-        ("is_object", &[Any], Bool),
-        ("is_set", &[Any], Bool),
-        ("is_boolean", &[Any], Bool),
-        ("is_null", &[Any], Bool),
-        ("bits.and", &[Number, Number], Number),
-        ("bits.or", &[Number, Number], Number),
-        ("bits.xor", &[Number, Number], Number),
-        ("bits.negate", &[Number], Number),
-        ("bits.lsh", &[Number, Number], Number),
-        ("units.parse", &[Text], Number),
-        ("units.parse_bytes", &[Text], Number),
-        ("semver.is_valid", &[Any], Bool),
-        ("semver.compare", &[Text, Text], Number),
-        ("graph.reachable", &[Object, Array], Set),
-        ("crypto.sha256", &[Text], Text),
-        ("net.cidr_contains", &[Text, Text], Bool),
-        ("time.add_date", &[Number, Number, Number, Number], Number),
-        ("time.weekday", &[Number], Text),
-        ("time.parse_duration_ns", &[Text], Number),
-    ]
-};
 
 /// The policy of these choices.
 pub(super) fn module(choices: &[u16]) -> Module {
