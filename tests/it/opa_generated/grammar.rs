@@ -230,7 +230,8 @@ impl Maker<'_> {
             }
             7 | 8 => self.nested(|maker| {
                 maker.iterates = false;
-                format!("not {}", maker.simple())
+                // OPA 1.22.2 takes a body of nothing but `not true` for `true` where the head refers to something.
+                format!("not {}", Some(maker.simple()).filter(|made| made != "true").unwrap_or("false".to_owned()))
             }),
             9 => {
                 let from = self.collection();
