@@ -295,3 +295,18 @@ fn a_loop_of_calls_ends() {
     let bytes = "eval_http_send_refused: http.send: answers of more than 67108864 bytes in one evaluation";
     assert_eq!(calls(100, 1 << 20), bytes);
 }
+
+proptest::proptest! {
+    /// Whatever a server sends becomes a value or ends the evaluation; it is never undefined.
+    #[test]
+    fn any_answer_is_a_value_or_ends_the_evaluation(
+        content_type in "(application/(json|x[+]json|yaml)|text/plain|[ -~]{0,20})(; ?[ -~]{0,8})?",
+        body in "[\\[{}\\]:,\"0-9eE+.\\\\ud -]{0,40}|\\PC{0,40}",
+        force in proptest::bool::ANY,
+    ) {
+        let more = if force { ", \"force_json_decode\": true" } else { "" };
+        let rule = format!("x := http.send({{\"method\": \"get\", \"url\": \"http://h\"{more}}})");
+        let got = shown(ask(&load(&fake(response(&content_type, &body)), &rule), false));
+        proptest::prop_assert!(got.starts_with("{\"body\":") || got.starts_with("eval_resource_limit: "), "{}", got);
+    }
+}
