@@ -451,7 +451,7 @@ fn variables_without_a_value_are_refused_at_load_as_opa_does() {
         ("p if { true with input as data.q[i] }", ""),
         ("p if { true with count as max }", ""),
         ("p if { {y | y = z}; z = 1 }", ""),
-        ("xs := {1}\np := x if { y := {x | xs[x]}; x := count(y) }", ""),
+        ("xs := {1}\np := x if {\n  y := {x | xs[x]}\n  x := count(y)\n}", ""),
         ("p if { _ = input; $\"{x}\"; x = 1 }", ""),
     ] {
         let errors = load(&[("p.rego", &format!("package a\n{body}"))]).err().unwrap_or_default();
