@@ -38,7 +38,6 @@ const REFUSED: &[&str] = &[
     "internal.member_2",
     "internal.member_3",
     "internal.print",
-    "internal.template_string",
     "internal.test_case",
     "lt",
     "lte",
