@@ -95,6 +95,7 @@ impl Clients {
             .map_err(|_| HttpError::Failed(format!("net/http: invalid method \"{}\"", request.method)))?;
         let mut kind = Kind::of(&request.tls)?;
         kind.follow_redirects = request.follow_redirects;
+        kind.plain_only = url.scheme() == "http" && !kind.follow_redirects && !kind.with_system_roots;
         let mut headers = headers(request, validators, &shown)?;
         kind.alias = alias(request, &mut url, &mut headers)?;
         let client = self.client(kind)?;
@@ -325,6 +326,9 @@ impl Shown {
                     return self.network(&format!("dial tcp: lookup {}: no such host", self.host));
                 }
                 Some(forbidden) => return HttpError::Refused(forbidden.to_string()),
+                None if inner.downcast_ref().is_some_and(hyper::Error::is_parse_too_large) => {
+                    return HttpError::Refused(format!("headers of the answer of `{}` are too large", self.host));
+                }
                 None => cause = inner.source(),
             }
         }

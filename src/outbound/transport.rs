@@ -19,18 +19,20 @@ const MOST_REDIRECTS: usize = 10;
 /// Largest certificate or key file.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 /// Most headers of an answer.
-const MOST_HEADERS: usize = 100;
+const MOST_HEADERS: usize = 1_000;
 
 /// What a client is made for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Kind {
     pub(super) follow_redirects: bool,
+    /// Without TLS: the system's certificates, which may be missing, are not loaded.
+    pub(super) plain_only: bool,
     /// Name for TLS, and the host that it stands for.
     pub(super) alias: Option<(String, String)>,
     insecure: bool,
     /// PEM, each added to the one before.
     roots: Vec<Vec<u8>>,
-    with_system_roots: bool,
+    pub(super) with_system_roots: bool,
     identity: Option<Vec<u8>>,
 }
 
@@ -91,7 +93,8 @@ impl Kind {
             }
             roots.extend(found);
         }
-        let is_plain = *self == Self { follow_redirects: self.follow_redirects, ..Self::default() };
+        let Self { follow_redirects, plain_only, .. } = *self;
+        let is_usual = *self == Self { follow_redirects, plain_only, ..Self::default() };
         let mut builder = Client::builder()
             .user_agent(concat!("claimgate/", env!("CARGO_PKG_VERSION")))
             .redirect(if self.follow_redirects { redirects(Arc::clone(allow)) } else { Policy::none() })
@@ -100,10 +103,14 @@ impl Kind {
             .http1_only()
             .http1_title_case_headers()
             .http1_max_headers(MOST_HEADERS)
-            .pool_max_idle_per_host(if is_plain { 32 } else { 0 })
+            // Go reads them.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .pool_max_idle_per_host(if is_usual { 32 } else { 0 })
             .tls_danger_accept_invalid_certs(self.insecure)
             .dns_resolver(Arc::new(CheckedResolver { allow: Arc::clone(allow), alias: self.alias.clone() }));
-        if !roots.is_empty() {
+        if roots.is_empty() && plain_only {
+            builder = builder.tls_certs_only([]);
+        } else if !roots.is_empty() {
             let merge = self.with_system_roots;
             builder = if merge { builder.tls_certs_merge(roots) } else { builder.tls_certs_only(roots) };
         }
@@ -176,4 +183,28 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_no_way_to_an_address_that_is_not_asked() {
+        for (host, listed, want) in [
+            ("127.0.0.1", "a.test", Ok(1)),
+            ("169.254.169.254", "a.test", Err("link-local or metadata")),
+            ("169.254.169.254", "169.254.169.254", Ok(1)),
+            ("fe80::1", "a.test", Err("link-local or metadata")),
+            ("no-such-host.invalid", "a.test", Err("no such host")),
+        ] {
+            let allow: Arc<[Host]> = vec![listed.parse().unwrap()].into();
+            let resolver = CheckedResolver { allow, alias: Some(("a.test".to_owned(), host.to_owned())) };
+            match (resolver.resolve("a.test".parse().unwrap()).await, want) {
+                (Ok(found), Ok(want)) => assert_eq!(found.count(), want, "{host}"),
+                (Err(error), Err(want)) => assert!(error.to_string().contains(want), "{host}: {error}"),
+                (got, want) => panic!("{host}: {:?}, not {want:?}", got.err()),
+            }
+        }
+    }
 }

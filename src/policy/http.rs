@@ -118,9 +118,15 @@ pub enum HttpError {
 /// Answers by [`HttpRequest::key`].
 type Answers = HashMap<String, Result<Arc<HttpResponse>, HttpError>>;
 
+/// Most requests of one evaluation, and most that their answers may hold: a loop of calls would take all memory.
+const MOST_REQUESTS: usize = 1_000;
+const MOST_BYTES: usize = 64 << 20;
+
 struct Current {
     port: Option<Arc<dyn HttpSend>>,
     answers: Answers,
+    requests: usize,
+    bytes: usize,
 }
 
 thread_local! {
@@ -128,15 +134,37 @@ thread_local! {
 }
 
 /// Says whom `http.send` asks on this thread, until dropped.
-#[derive(Debug)]
-pub(super) struct Session;
+pub(super) struct Session {
+    before: Option<Current>,
+}
 
 // === impl Session ===
 
 impl Session {
     pub(super) fn start(port: Option<Arc<dyn HttpSend>>) -> Self {
-        CURRENT.with(|current| current.replace(Some(Current { port, answers: Answers::new() })));
-        Self
+        let fresh = Current { port, answers: Answers::new(), requests: 0, bytes: 0 };
+        Self { before: CURRENT.with(|current| current.replace(Some(fresh))) }
+    }
+
+    /// Asks the port of this evaluation.
+    pub(super) fn ask(request: &HttpRequest) -> Result<Arc<HttpResponse>, HttpError> {
+        let port = CURRENT.with(|current| {
+            let mut current = current.borrow_mut();
+            let current = current.as_mut().ok_or_else(nobody)?;
+            if current.requests >= MOST_REQUESTS {
+                return Err(HttpError::Refused(format!("more than {MOST_REQUESTS} requests in one evaluation")));
+            }
+            current.requests += 1;
+            current.port.clone().ok_or_else(nobody)
+        })?;
+        let response = port.send(request)?;
+        CURRENT.with(|current| match current.borrow_mut().as_mut() {
+            Some(current) if current.bytes.saturating_add(response.body.len()) <= MOST_BYTES => {
+                current.bytes += response.body.len();
+                Ok(response)
+            }
+            _ => Err(HttpError::Refused(format!("answers of more than {MOST_BYTES} bytes in one evaluation"))),
+        })
     }
 
     /// What this evaluation was answered before.
@@ -151,15 +179,15 @@ impl Session {
             }
         });
     }
+}
 
-    pub(super) fn port() -> Option<Arc<dyn HttpSend>> {
-        CURRENT.with(|current| current.borrow().as_ref().and_then(|current| current.port.clone()))
-    }
+fn nobody() -> HttpError {
+    HttpError::Refused("no host is allowed in `policy.http_send.allow`".to_owned())
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        CURRENT.with(|current| current.replace(None));
+        CURRENT.with(|current| current.replace(self.before.take()));
     }
 }
 

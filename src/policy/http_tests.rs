@@ -280,3 +280,18 @@ fn an_output_argument_takes_the_answer() {
     let rules = "x := [r.status_code, e] if { http.send({\"method\": \"get\", \"url\": \"http://h\"}, r); e := 1 }";
     assert_eq!(shown(ask(&load(&fake(response("", "")), rules), false)), "[200,1]");
 }
+
+#[test]
+fn a_loop_of_calls_ends() {
+    let calls = |most: usize, size: usize| {
+        let rules = format!(
+            "x := count([1 | some i in numbers.range(1, {most}); http.send({{\"method\": \"get\", \"url\": \"http://h\", \
+             \"headers\": {{\"i\": sprintf(\"%d\", [i])}}, \"raise_error\": false}})])"
+        );
+        shown(ask(&load(&fake(response("text/plain", &"x".repeat(size))), &rules), false))
+    };
+    assert_eq!(calls(1_000, 10), "1000");
+    assert_eq!(calls(1_001, 10), "eval_http_send_refused: http.send: more than 1000 requests in one evaluation");
+    let bytes = "eval_http_send_refused: http.send: answers of more than 67108864 bytes in one evaluation";
+    assert_eq!(calls(100, 1 << 20), bytes);
+}

@@ -101,7 +101,16 @@ fn hostile_servers_end_in_an_error_and_never_hang() {
     ] {
         check(&server, path, more, "", want);
     }
-    for path in ["/garbage", "/closing", "/headers"] {
+    for (path, more) in [("/headers", ""), ("/headers", ", \"raise_error\": false")] {
+        check(
+            &server,
+            path,
+            more,
+            "",
+            "eval_http_send_refused: http.send: headers of the answer of `127.0.0.1` are too large",
+        );
+    }
+    for path in ["/garbage", "/closing"] {
         let more = ", \"raise_error\": false, \"timeout\": \"5s\"";
         check(&server, path, more, ".error.code", "\"eval_http_send_network_error\"");
     }

@@ -5,11 +5,14 @@ use std::{fs, process::Command, sync::mpsc, thread, time::Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    http::once,
-    setup::{Server, Setup},
-    tools::find,
-    upstream::Upstream,
+use crate::{
+    opa_differential::start_opa,
+    support::{
+        http::once,
+        setup::{Server, Setup},
+        tools::find,
+        upstream::Upstream,
+    },
 };
 
 const POLICY: &str = r#"package p
@@ -242,4 +245,82 @@ fn a_real_opa_gives_the_same_answers() {
         .collect();
     assert!(differ.is_empty(), "{} of {}:\n{}", differ.len(), queries.len(), differ.join("\n"));
     assert!(queries.len() > 100);
+}
+
+/// Each path is asked three times, by evaluations of their own: what is kept, for whom, and what is asked anew.
+#[test]
+fn a_real_opa_keeps_the_same_answers() {
+    let Some(opa) = find("opa", "OPA") else { return };
+    let paths = [
+        "/count",
+        "/kept",
+        "/aged",
+        "/dateless",
+        "/expires-later",
+        "/expires-past",
+        "/expires-0",
+        "/kept-404",
+        "/kept-503",
+        "/modified",
+        "/renewed",
+        "/changed",
+        "/tagged",
+        "/gone",
+        "/private",
+        "/redirect",
+    ];
+    let more = [
+        r#""cache": true"#,
+        r#""cache": true, "caching_mode": "deserialized""#,
+        r#""cache": true, "method": "post""#,
+        r#""cache": true, "headers": {"n": input.n}"#,
+        r#""cache": true, "headers": {"n": input.n}, "cache_ignored_headers": ["n"]"#,
+        r#""force_cache": true, "force_cache_duration_seconds": 600"#,
+        r#""force_cache": true, "force_cache_duration_seconds": 0"#,
+        r#""force_cache": false, "force_cache_duration_seconds": 600"#,
+    ];
+    let calls: Vec<String> = paths
+        .iter()
+        .flat_map(|path| more.iter().map(move |more| (path, more)))
+        .enumerate()
+        .map(|(index, (path, more))| {
+            let method = if more.contains("method") { "" } else { "\"method\": \"get\", " };
+            format!("r{index} := http.send({{{method}\"url\": \"http://127.0.0.1:PORT{path}?{index}\", {more}}})\n")
+        })
+        .collect();
+    let text = format!("package p\n\n{}", calls.concat());
+    let module = |upstream: &Upstream| text.replace("PORT", &upstream.port.to_string());
+
+    let (for_us, for_opa) = (Upstream::start(), Upstream::start());
+    let config = format!(
+        "opa: {{identity: passthrough}}\npolicy: {{data: [p.rego], http_send: {{allow: ['127.0.0.1:{}']}}}}\n",
+        for_us.port
+    );
+    let ours = Setup::new(&config).file("p.rego", &module(&for_us)).serve();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("p.rego"), module(&for_opa)).unwrap();
+    let (_opa, theirs) = start_opa(&opa, directory.path(), &[], &["p.rego"]);
+    let ask = |address: &str, index: usize, n: u32| {
+        let body = format!("{{\"input\": {{\"n\": \"{n}\"}}}}");
+        let fields = [("content-type", "application/json")];
+        let answer = once(address, "POST", &format!("/v1/data/p/r{index}"), &fields, body.as_bytes());
+        let mut result = answer.json()["result"].clone();
+        // These tell when they were made.
+        for name in ["date", "expires", "last-modified"] {
+            result["headers"].as_object_mut().map(|headers| headers.remove(name));
+        }
+        result
+    };
+    let mut differ = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        let path = call.split("PORT").nth(1).unwrap().split('?').next().unwrap();
+        let before = (for_us.requests(path).len(), for_opa.requests(path).len());
+        let answers = |address: &str| (0..3).map(|n| ask(address, index, n)).collect::<Vec<Value>>();
+        let (left, right) = (answers(&ours.address), answers(&theirs));
+        let asked = (for_us.requests(path).len() - before.0, for_opa.requests(path).len() - before.1);
+        if asked.0 != asked.1 || left != right {
+            differ.push(format!("{call}  asked {asked:?}\n  claimgate {left:?}\n  OPA       {right:?}"));
+        }
+    }
+    assert!(differ.is_empty(), "{} of {}:\n{}", differ.len(), calls.len(), differ.join("\n"));
 }

@@ -57,7 +57,7 @@ impl Pair {
 
 /// `opa` cannot be asked for a port of its choice, so it gets one that was free a moment ago, and another one when
 /// somebody was faster.
-fn start_opa(opa: &Path, directory: &Path, bundles: &[&str], data: &[&str]) -> (Running, String) {
+pub(crate) fn start_opa(opa: &Path, directory: &Path, bundles: &[&str], data: &[&str]) -> (Running, String) {
     eventually("opa serves", || {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let mut command = Command::new(opa);

@@ -92,10 +92,7 @@ fn answer(parameters: &Object) -> Result<Value, Failure> {
         Some(answer) => answer,
         None => {
             let request = request(parameters, key, caching)?;
-            let port = Session::port().ok_or_else(|| {
-                Failure::Port(HttpError::Refused("no host is allowed in `policy.http_send.allow`".to_owned()))
-            })?;
-            let answer = port.send(&request);
+            let answer = Session::ask(&request);
             let keep = request.caching.is_some()
                 || answer.as_ref().map_or(true, |answer| CACHEABLE.contains(&answer.status_code));
             if keep {

@@ -51,18 +51,33 @@ fn answer(mut stream: TcpStream, port: u16, log: &Mutex<HashMap<String, Vec<Stri
         format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
     };
     let json = "Content-Type: application/json\r\n";
+    let cached = |headers: &str| plain("200 OK", &format!("{json}{headers}"), &count.to_string());
+    let asks = |field: &str| request.to_ascii_lowercase().contains(field);
     let text = match path.as_str() {
         "/json" => plain("200 Fine", &format!("{json}X-A: 1\r\nX-A: 2\r\n"), "{\"a\":1}"),
         "/echo" => plain("200 OK", "", &request),
         "/count" => plain("200 OK", json, &count.to_string()),
         "/missing" => plain("404 Not Found", "", "no"),
         "/kept" => {
-            plain("200 OK", &format!("{json}Cache-Control: max-age=600\r\nDate: {}\r\n", now()), &count.to_string())
+            plain("200 OK", &format!("{json}Cache-Control: max-age=600\r\nDate: {}\r\n", date(0)), &count.to_string())
         }
+        "/aged" => cached(&format!("Cache-Control: max-age=60\r\nDate: {}\r\n", date(-3_600))),
+        "/dateless" => cached("Cache-Control: max-age=600\r\n"),
+        "/expires-later" => cached(&format!("Expires: {}\r\n", date(3_600))),
+        "/expires-past" => cached(&format!("Expires: {}\r\n", date(-3_600))),
+        "/expires-0" => cached("Expires: 0\r\n"),
+        "/kept-404" => plain("404 Not Found", &format!("{json}Expires: {}\r\n", date(3_600)), &count.to_string()),
+        "/kept-503" => plain("503 Busy", &format!("{json}Expires: {}\r\n", date(3_600)), &count.to_string()),
+        "/modified" if asks("if-modified-since: ") => plain("304 Not Modified", "Expires: 0\r\n", ""),
+        "/modified" => cached(&format!("Last-Modified: {}\r\n", date(-3_600))),
+        "/renewed" if asks("if-none-match: ") => {
+            plain("304 Not Modified", &format!("X-New: 1\r\nCache-Control: max-age=600\r\nDate: {}\r\n", date(0)), "")
+        }
+        "/renewed" | "/changed" => cached("ETag: \"t\"\r\nExpires: 0\r\n"),
+        "/gone" if asks("if-none-match: ") => plain("404 Not Found", "", "gone"),
+        "/gone" => cached("ETag: \"t\"\r\n"),
         "/private" => plain("200 OK", &format!("{json}Cache-Control: no-store\r\n"), &count.to_string()),
-        "/tagged" if request.to_ascii_lowercase().contains("if-none-match: \"t\"") => {
-            plain("304 Not Modified", "ETag: \"t\"\r\n", "")
-        }
+        "/tagged" if asks("if-none-match: \"t\"") => plain("304 Not Modified", "ETag: \"t\"\r\n", ""),
         "/tagged" => plain("200 OK", &format!("{json}ETag: \"t\"\r\n"), &count.to_string()),
         "/flaky" if count < 3 => String::new(),
         "/flaky" => plain("200 OK", json, &count.to_string()),
@@ -130,7 +145,8 @@ fn until_closed(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read_to_end(&mut rest).map(drop)
 }
 
-fn now() -> String {
+/// So many seconds from now.
+fn date(seconds: i64) -> String {
     let now: chrono::DateTime<chrono::Utc> = std::time::SystemTime::now().into();
-    now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    (now + chrono::TimeDelta::seconds(seconds)).format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
