@@ -284,7 +284,7 @@ impl PolicySet {
             &other
         };
         let mut edits = Edits::default();
-        let text = edits.apply(QUERY, text, &[facts], &machine.lowered);
+        let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
@@ -316,12 +316,8 @@ impl Machine {
         let mut edits = Edits::default();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
         for file in files {
-            let rules: Vec<&RuleFacts> = if lowered.is_empty() {
-                Vec::new()
-            } else {
-                facts.rules.iter().filter(|rule| rule.location.file == file.display).collect()
-            };
-            let text = edits.apply(&file.id, &file.text, &rules, &lowered);
+            let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
+            let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
             texts.push(EngineModule { id: file.id.clone(), display: file.display.clone(), text, v0: file.v0 });
         }
         let library = lower::library(&lowered).map(|text| EngineModule {
@@ -414,8 +410,8 @@ fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Orig
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
             edits.original(at);
-            origins.original(at);
             at.file = left.remove(index).display.clone();
+            origins.original(at);
         }
         errors.push(LoadError::new(code, message, location));
         if index.is_none() || errors.len() >= MOST_COMPILE_ERRORS {

@@ -4,6 +4,7 @@
 mod array;
 mod crypto;
 mod go_base64;
+mod graphql;
 mod http;
 mod jwt;
 mod net;
@@ -39,6 +40,9 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.sha256", 1, crypto::sha256),
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+        builtin!("graphql.parse_query", 1, graphql::parse_query),
+        builtin!("graphql.parse_schema", 1, graphql::parse_schema),
+        builtin!("graphql.schema_is_valid", 1, graphql::schema_is_valid),
         builtin!("http.send", 1, http::send),
         builtin!("internal.template_string", 1, super::lower::template_string),
         builtin!("io.jwt.decode", 1, jwt::decode),

@@ -332,3 +332,65 @@ fn queries_have_bindings_and_pass_the_checks_of_rules() {
         "query:1:258 rego_limit_error: expression has more than 128 operators; split it"
     );
 }
+
+#[test]
+fn keywords_name_rules_and_strings_hold_expressions() {
+    let set = load(&[
+        (
+            "a.rego",
+            r#"package a
+            foo := 7
+            as.foo := 1
+            as.z := foo
+            as.calls := f(foo) if not.x.y == 3
+            default if.f(_) := 0
+            if.f(x) := x if x > 1
+            not.x.y := 3
+            f(x) := x + 1
+            made := [if_f, g] if {
+              as.z == 7; if.f(2, if_f)
+              as_q := $"\{{data.a.as.q}"
+              g := $"{f(1)} {[y | if.f(5, y)]} {as_q}"
+            }
+            as.err := x if { x := 1 / 0 }
+            "#,
+        ),
+        (
+            "b.rego",
+            "package a\nas.q[x] := x if some x in {1, 2}\nby_with := $\"{data.a.as.q[1] with input as {}}\" if as.foo",
+        ),
+    ])
+    .unwrap();
+    evaluates(
+        &set,
+        &[
+            ("a/as", r#"{"calls":8,"foo":1,"q":{"1":1,"2":2},"z":7}"#),
+            ("a/made", r#"[2,"2 [5] {{1: 1, 2: 2}"]"#),
+            ("a/by_with", r#""1""#),
+            ("a/not", r#"{"x":{"y":3}}"#),
+        ],
+    );
+    let strict = EvalOptions { strict_builtin_errors: true, ..EvalOptions::default() };
+    let error = show(set.evaluate(&DataPath::from_slash("a/as/err"), None, &strict));
+    assert!(error.starts_with("b/a.rego:15:37: eval_builtin_error"), "{error}");
+    let query = r#"x := $"{data.a.foo}"; count($"{x}{x}") == 2"#;
+    let rows = set.query(query, None, &EvalOptions::default()).unwrap().rows;
+    let texts: Vec<&str> = rows.iter().flat_map(|row| row.expressions.iter().map(|e| e.text.as_str())).collect();
+    assert_eq!(texts, query.split("; ").collect::<Vec<_>>());
+}
+
+#[test]
+fn mistakes_near_rewritten_text_are_told_at_their_place() {
+    for (text, want) in [
+        ("package a\nas.x := 1\nas.y := nope(1)", "dir/p.rego:3:9: rego_type_error: undefined function nope"),
+        ("package a\nas.x := 1 if { y }", "dir/p.rego:2:16: rego_unsafe_var_error: var y is unsafe"),
+        ("package a\np := $\"{nope(1)} {nope(2)}\"", "dir/p.rego:2:9: rego_type_error: undefined function nope"),
+        ("package a\np := $\"é{1 2}\"", "dir/p.rego:2:9: rego_parse_error: expecting `}` while parsing set"),
+        ("package a\np if { as.x == 1; y }\nas.x := 1", "dir/p.rego:2:19: rego_unsafe_var_error: var y is unsafe"),
+        ("package a\np := $\"{", "dir/p.rego:2:8: rego_parse_error: expected } to end template string expression"),
+        ("package a\nas := 1", "dir/p.rego:2:1: rego_parse_error: unexpected keyword `as`"),
+    ] {
+        let errors = load(&[("p.rego", text)]).err().unwrap_or_default();
+        assert_eq!(errors.first().map(String::as_str), Some(want), "{text}: {errors:?}");
+    }
+}
