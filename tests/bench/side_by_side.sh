@@ -21,7 +21,7 @@ if [ -z "${OPA:-}" ]; then
   "$OPA" version 2>/dev/null | grep -q "${opa_version#v}" || go install "github.com/open-policy-agent/opa@$opa_version" || skip "OPA could not be built"
 fi
 cargo build --release --quiet
-claimgate=target/release/claimgate
+claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
 
 work=$(mktemp -d)
 pids=()
