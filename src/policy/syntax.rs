@@ -1,6 +1,7 @@
 //! Reads what a module refers to off its syntax tree: references with their absolute path, calls, and how deep it
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
+mod growth;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -106,6 +107,8 @@ pub(super) struct RuleFacts {
     pub nest: usize,
     /// Multiplications: every one may double the digits of a number.
     pub products: usize,
+    /// How often its largest value doubles one that it is made of, by holding it more than once.
+    pub doublings: usize,
     /// Statements of its longest body.
     pub statements: usize,
     pub location: Location,
@@ -219,6 +222,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     nest: 0,
                     statements: 0,
                     products: 0,
+                    doublings: growth::of_rule(rule),
                     location: location(head.span()),
                 },
             };
@@ -244,6 +248,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         nest: 0,
         statements: 0,
         products: 0,
+        doublings: growth::of_query(query),
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };

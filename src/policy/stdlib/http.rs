@@ -107,7 +107,8 @@ fn answer(parameters: &Object) -> Result<Value, Failure> {
 
 // === parameters ===
 
-fn names(parameters: &Object) -> Result<(), BuiltinError> {
+/// Are its members those of a request?
+pub(super) fn names(parameters: &Object) -> Result<(), BuiltinError> {
     let set = |names: Vec<String>| format!("{{{}}}", names.join(", "));
     let unknown = parameters.iter_sorted().filter(|(name, _)| match name {
         Value::String(name) => !PARAMETERS.contains(&&**name),
