@@ -40,6 +40,8 @@ const MOST_COMPILE_ERRORS: usize = 20;
 /// Compiled policies and base data of all sources.
 pub struct PolicySet {
     machine: Machine,
+    /// With a function around every builtin, for ad-hoc queries that need one which the modules do not; made once.
+    complete: OnceLock<Result<Machine, String>>,
     tree: Tree,
     pub(super) facts: Facts,
     /// As the engine's parser gets them.
@@ -87,6 +89,7 @@ impl PolicySet {
         let modules = content.modules.iter().map(module).collect();
         Ok(Self {
             machine,
+            complete: OnceLock::new(),
             tree,
             facts,
             files,
@@ -268,22 +271,9 @@ impl PolicySet {
         input: Option<Value>,
         options: &EvalOptions,
     ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
-        let mut lowered = lower::needed([facts]);
+        let lowered = lower::needed([facts]);
         let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
-        let other;
-        let machine = if lowered.is_subset(&self.machine.lowered) {
-            &self.machine
-        } else {
-            // The modules have to call the functions too, or `with` would not reach them: they are compiled anew.
-            lowered.extend(self.machine.lowered.iter().cloned());
-            other = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, lowered).map_err(
-                |errors| {
-                    let message = errors.first().map(ToString::to_string).unwrap_or_default();
-                    EvalError::new(EvalErrorKind::Internal, message)
-                },
-            )?;
-            &other
-        };
+        let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
         let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
         let mut negations = Negations::default();
@@ -306,6 +296,19 @@ impl PolicySet {
             }
             error
         })
+    }
+}
+
+impl PolicySet {
+    /// The modules have to call the functions too, or `with` would not reach them: they are compiled anew, with all
+    /// functions, so that clients with ever other queries make it happen only once.
+    fn complete(&self) -> Result<&Machine, EvalError> {
+        let machine = self.complete.get_or_init(|| {
+            let all = builtins::names().map(str::to_owned).collect();
+            let machine = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, all);
+            machine.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
+        });
+        machine.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
     }
 }
 

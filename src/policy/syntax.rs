@@ -1,6 +1,7 @@
 //! Reads what a module refers to off its syntax tree: references with their absolute path, calls, and how deep it
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
+mod growth;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -106,6 +107,8 @@ pub(super) struct RuleFacts {
     pub nest: usize,
     /// Multiplications: every one may double the digits of a number.
     pub products: usize,
+    /// How often its largest value doubles one that it is made of, by holding it more than once.
+    pub doublings: usize,
     /// Statements of its longest body.
     pub statements: usize,
     pub location: Location,
@@ -165,6 +168,21 @@ impl Names {
         root_of(name).is_some() || self.rules.values().any(|rules| rules.contains(name))
     }
 
+    /// Does a package have a rule (or rules below a name) of this name?
+    pub(super) fn is_rule(&self, package: &[String], name: &str) -> bool {
+        self.rules.get(package).is_some_and(|rules| rules.contains(name))
+    }
+
+    /// The arity of the function that a dotted name means in a package, when it is one.
+    pub(super) fn arity_near(&self, package: &[String], name: &str) -> Option<usize> {
+        let mut path: Vec<String> = package.to_vec();
+        match name.strip_prefix("data.") {
+            Some(rest) => path = rest.split('.').map(str::to_owned).collect(),
+            None => path.extend(name.split('.').map(str::to_owned)),
+        }
+        self.functions.get(&path).copied()
+    }
+
     pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
         match callee {
             Callee::Function(path) => self.functions.get(path).copied(),
@@ -193,9 +211,8 @@ pub(super) fn imported_name(import: &Import) -> Option<String> {
     }
 }
 
-/// The facts of every rule of a module.
-pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
-    let package = package_path(module);
+/// What the imports of a module stand for.
+pub(super) fn imports(module: &Module) -> HashMap<String, (Root, Vec<Segment>)> {
     let mut imports = HashMap::new();
     for import in &module.imports {
         let Some((root, rest)) = flatten(&import.refr) else { continue };
@@ -208,6 +225,13 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
         };
         imports.insert(alias, (start, path));
     }
+    imports
+}
+
+/// The facts of every rule of a module.
+pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
+    let package = package_path(module);
+    let imports = imports(module);
     module
         .policy
         .iter()
@@ -233,6 +257,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     nest: 0,
                     statements: 0,
                     products: 0,
+                    doublings: growth::of_rule(rule),
                     location: location(head.span()),
                 },
             };
@@ -258,6 +283,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         nest: 0,
         statements: 0,
         products: 0,
+        doublings: growth::of_query(query),
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
@@ -347,7 +373,7 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
 }
 
 /// `io.jwt.decode`.
-fn dotted_name(expr: &Expr) -> Option<String> {
+pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
     let (root, links) = flatten(expr)?;
     let mut name = root.text().to_owned();
     for link in links {
