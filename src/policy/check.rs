@@ -14,7 +14,7 @@ use super::{
     error::Rendered,
     graph::{Graph, dotted},
     lower::Origins,
-    panics, scan,
+    panics, safety, scan,
     syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
 
@@ -29,11 +29,13 @@ const MAX_PRODUCTS: usize = 12;
 /// Most doublings of a value in a row: 2²⁴ parts take a comparison about as long as a deadline is.
 const MAX_DOUBLINGS: usize = 24;
 /// Most statements of one body: the engine's scheduler needs the square of it.
-const MAX_STATEMENTS: usize = 2_000;
+pub(super) const MAX_STATEMENTS: usize = 2_000;
 /// The builtin that waits for others.
 pub(super) const NETWORK: &str = "http.send";
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
+
+const UNDEFINED_FUNCTION: &str = "undefined function";
 
 /// What is known about modules that passed.
 #[derive(Debug)]
@@ -94,6 +96,14 @@ pub(super) fn modules(
         if rule.statements > MAX_STATEMENTS {
             let message = format!("a body has more than {MAX_STATEMENTS} statements; split it");
             errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
+        }
+    }
+    // A function that is not there gives its output no value.
+    if complete && !errors.iter().any(|error| error.message.starts_with(UNDEFINED_FUNCTION)) {
+        let known = errors.len();
+        parsed.iter().for_each(|(_, module)| safety::module(module, &names, &mut errors));
+        for at in errors.iter_mut().skip(known).filter_map(|error| error.location.as_mut()) {
+            origins.original(at);
         }
     }
     let graph = Graph::new(&rules);
@@ -302,9 +312,9 @@ fn undefined_function(name: &str, hint: bool) -> String {
     let near = builtins::names().filter(|_| hint).map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     match near {
         Some((distance, known)) if distance <= 2 && name.len() > 3 => {
-            format!("undefined function {name}; did you mean {known}?")
+            format!("{UNDEFINED_FUNCTION} {name}; did you mean {known}?")
         }
-        _ => format!("undefined function {name}"),
+        _ => format!("{UNDEFINED_FUNCTION} {name}"),
     }
 }
 

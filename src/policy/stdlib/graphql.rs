@@ -154,7 +154,7 @@ fn plain(value: &Value, depth: usize) -> Tried<Option<serde_json::Value>> {
 }
 
 /// A text as Go's `strconv.Quote` writes it.
-fn go_quote(text: &str) -> String {
+pub(super) fn go_quote(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {
