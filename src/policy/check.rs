@@ -131,10 +131,7 @@ pub(super) fn modules(
 /// Parses and checks an ad-hoc query.
 pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
-    scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
-    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
-    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
-    let tree: Ref<Query> = tree.map_err(as_query)?;
+    let tree = query_tree(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
@@ -149,6 +146,14 @@ pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFac
         Some(error) => Err(as_query(error)),
         None => Ok((found, tree)),
     }
+}
+
+/// Parses an ad-hoc query.
+pub(super) fn query_tree(text: &str) -> Result<Ref<Query>, LoadError> {
+    scan::check("query", text, scan::Kind::Query)?;
+    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
+    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
+    tree
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{Expr, Module, Query, Ref, Rule, RuleHead, Span},
+    unstable::{Expr, Import, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
 use self::walk::Walker;
@@ -163,6 +163,11 @@ impl Names {
         names
     }
 
+    /// May the name stand for a document or a rule, in some package?
+    pub(super) fn is_document(&self, name: &str) -> bool {
+        root_of(name).is_some() || self.rules.values().any(|rules| rules.contains(name))
+    }
+
     /// Does a package have a rule (or rules below a name) of this name?
     pub(super) fn is_rule(&self, package: &[String], name: &str) -> bool {
         self.rules.get(package).is_some_and(|rules| rules.contains(name))
@@ -195,6 +200,15 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
             path
         })
         .unwrap_or_default()
+}
+
+/// The name under which a module knows what it imports.
+pub(super) fn imported_name(import: &Import) -> Option<String> {
+    match (&import.r#as, flatten(&import.refr)?.1.pop()) {
+        (Some(alias), _) => Some(alias.text().to_owned()),
+        (None, Some(last)) => last.constant(),
+        (None, None) => None,
+    }
 }
 
 /// What the imports of a module stand for.
