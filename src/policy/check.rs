@@ -122,9 +122,7 @@ pub(super) fn modules(
 pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
     scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
-    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
-    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
-    let tree: Ref<Query> = tree.map_err(as_query)?;
+    let tree = parse_query(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
@@ -139,6 +137,12 @@ pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFac
         Some(error) => Err(as_query(error)),
         None => Ok((found, tree)),
     }
+}
+
+/// The tree of a query that was scanned.
+pub(super) fn parse_query(text: &str) -> Result<Ref<Query>, LoadError> {
+    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
+    parse("query", text, false, |parser| Parser::parse_user_query(parser))
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {

@@ -291,7 +291,7 @@ fn arity(rule: &Rule) -> Option<usize> {
 }
 
 /// One step of a reference.
-enum Link<'a> {
+pub(super) enum Link<'a> {
     Name(String),
     Computed(&'a Ref<Expr>),
 }
@@ -310,7 +310,7 @@ impl Link<'_> {
 }
 
 /// A reference as its root variable and its links; `None` when it starts with something else than a variable.
-fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
+pub(super) fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     let mut links = Vec::new();
     let mut at = expr;
     let root = loop {
@@ -338,7 +338,7 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
 }
 
 /// `io.jwt.decode`.
-fn dotted_name(expr: &Expr) -> Option<String> {
+pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
     let (root, links) = flatten(expr)?;
     let mut name = root.text().to_owned();
     for link in links {
