@@ -88,7 +88,7 @@ pub(super) fn in_file(error: &mut EvalError, file: &RegoFile) {
 
 /// As [`in_file`], in the text of a query.
 pub(super) fn in_query(error: &mut EvalError, text: &str) {
-    if let (true, Ok(query)) = (of_builtin(error), check::parse_query(text)) {
+    if let (true, Ok(query)) = (of_builtin(error), check::query_tree(text)) {
         explain(error, |visit| each_in_query(&query, visit));
     }
 }

@@ -14,7 +14,7 @@ use super::{
     error::Rendered,
     graph::{Graph, dotted},
     lower::Origins,
-    panics, scan,
+    panics, safety, scan,
     syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
 
@@ -29,11 +29,13 @@ const MAX_PRODUCTS: usize = 12;
 /// Most doublings of a value in a row: 2²⁴ parts take a comparison about as long as a deadline is.
 const MAX_DOUBLINGS: usize = 24;
 /// Most statements of one body: the engine's scheduler needs the square of it.
-const MAX_STATEMENTS: usize = 2_000;
+pub(super) const MAX_STATEMENTS: usize = 2_000;
 /// The builtin that waits for others.
 pub(super) const NETWORK: &str = "http.send";
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
+
+const UNDEFINED_FUNCTION: &str = "undefined function";
 
 /// What is known about modules that passed.
 #[derive(Debug)]
@@ -96,6 +98,14 @@ pub(super) fn modules(
             errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
         }
     }
+    // A function that is not there gives its output no value.
+    if complete && !errors.iter().any(|error| error.message.starts_with(UNDEFINED_FUNCTION)) {
+        let known = errors.len();
+        parsed.iter().for_each(|(_, module)| safety::module(module, &names, &mut errors));
+        for at in errors.iter_mut().skip(known).filter_map(|error| error.location.as_mut()) {
+            origins.original(at);
+        }
+    }
     let graph = Graph::new(&rules);
     let cycles = graph.cycles(MOST);
     let circular = !cycles.is_empty();
@@ -121,8 +131,7 @@ pub(super) fn modules(
 /// Parses and checks an ad-hoc query.
 pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
-    scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
-    let tree = parse_query(text).map_err(as_query)?;
+    let tree = query_tree(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
@@ -139,10 +148,12 @@ pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFac
     }
 }
 
-/// The tree of a query that was scanned.
-pub(super) fn parse_query(text: &str) -> Result<Ref<Query>, LoadError> {
+/// Parses an ad-hoc query.
+pub(super) fn query_tree(text: &str) -> Result<Ref<Query>, LoadError> {
+    scan::check("query", text, scan::Kind::Query)?;
     #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
-    parse("query", text, false, |parser| Parser::parse_user_query(parser))
+    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
+    tree
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
@@ -306,9 +317,9 @@ fn undefined_function(name: &str, hint: bool) -> String {
     let near = builtins::names().filter(|_| hint).map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     match near {
         Some((distance, known)) if distance <= 2 && name.len() > 3 => {
-            format!("undefined function {name}; did you mean {known}?")
+            format!("{UNDEFINED_FUNCTION} {name}; did you mean {known}?")
         }
-        _ => format!("undefined function {name}"),
+        _ => format!("{UNDEFINED_FUNCTION} {name}"),
     }
 }
 

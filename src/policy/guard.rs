@@ -359,7 +359,9 @@ fn range(args: &[Value]) -> Outcome {
 }
 
 fn range_step(args: &[Value]) -> Outcome {
-    let step = args.get(2).and_then(|step| step.as_f64().ok()).unwrap_or_default();
+    // As text, because the engine makes no `f64` of what does not fit exactly.
+    let step = args.get(2).filter(|step| matches!(step, Value::Number(_)));
+    let step = step.and_then(|step| step.to_string().parse::<f64>().ok()).unwrap_or_default();
     if step <= 0.0 {
         return Err(BuiltinError::Failed("numbers.range_step: step must be a positive number above zero".to_owned()));
     }

@@ -8,6 +8,8 @@
 
 mod keywords;
 mod lex;
+mod negation;
+mod print;
 mod render;
 mod rewrite;
 pub(super) mod template;
@@ -21,8 +23,9 @@ use self::{keywords::Split, rewrite::Rewritten};
 use super::{
     ExpressionValue, LoadError, Location, builtins,
     bundle::RegoFile,
+    check,
     set::QUERY,
-    syntax::{Mention, MentionKind, RuleFacts},
+    syntax::{Mention, MentionKind, Names, RuleFacts},
 };
 
 pub(super) use self::{render::template_string, rewrite::characters};
@@ -139,6 +142,49 @@ pub(super) fn in_library(names: &BTreeSet<String>, row: u32) -> Option<&str> {
 /// Not the builtin's own name: inside of its package, a function named `count` would call itself.
 fn function(name: &str) -> String {
     format!("call__{}", name.replace('.', "__"))
+}
+
+/// Rewritings of the engine's texts, by module id.
+#[derive(Debug, Default)]
+pub(super) struct Negations(BTreeMap<String, Rewritten>);
+
+// === impl Negations ===
+
+impl Negations {
+    /// The text of a module in which `not` means what it means in OPA.
+    pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
+        if !text.contains("not") {
+            return Ok(text);
+        }
+        let changed = RegoFile { text: Arc::from(text.as_str()), ..file.clone() };
+        let is_document = |name: &str| names.is_document(name);
+        let rewritten = negation::of_module(&file.display, &text, &*check::module(&changed)?, &is_document)?;
+        Ok(self.keep(&file.id, text, rewritten))
+    }
+
+    /// The same for an ad-hoc query.
+    pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
+        if !text.contains("not") {
+            return Ok(text);
+        }
+        let is_document = |name: &str| names.is_document(name);
+        let rewritten = negation::of_query(QUERY, &text, &*check::query_tree(&text)?, &is_document)?;
+        Ok(self.keep(QUERY, text, rewritten))
+    }
+
+    fn keep(&mut self, id: &str, text: String, rewritten: Option<Rewritten>) -> String {
+        let Some(rewritten) = rewritten else { return text };
+        let text = rewritten.text().to_owned();
+        self.0.insert(id.to_owned(), rewritten);
+        text
+    }
+
+    /// A place in the text that the engine got → the place before.
+    pub(super) fn original(&self, location: &mut Location) {
+        if let Some(rewritten) = self.0.get(&location.file) {
+            rewritten.original(location);
+        }
+    }
 }
 
 // === impl Origins ===

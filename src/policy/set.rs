@@ -20,7 +20,7 @@ use super::{
     guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits, Origins},
+    lower::{self, Edits, Negations, Origins},
     panics,
     path::{Place, Tree, member},
     scan,
@@ -63,6 +63,7 @@ struct Machine {
     /// Builtins that have a function around them.
     lowered: BTreeSet<String>,
     edits: Edits,
+    negations: Negations,
     origins: Arc<Origins>,
 }
 
@@ -278,6 +279,10 @@ impl PolicySet {
         let mut edits = Edits::default();
         let original = text;
         let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
+        let mut negations = Negations::default();
+        let text = negations
+            .query(text, &self.facts.names)
+            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
@@ -289,6 +294,7 @@ impl PolicySet {
         result.map_err(|mut error| match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
             Some(at) => {
                 at.file = QUERY.to_owned();
+                negations.original(at);
                 edits.original(at);
                 blame::in_query(&mut error, original);
                 error
@@ -358,11 +364,23 @@ impl Machine {
         lowered: BTreeSet<String>,
     ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
+        let mut negations = Negations::default();
+        let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
         for file in files {
             let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
             let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
+            let text = match negations.module(file, text, &facts.names) {
+                Ok(text) => text,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            };
             texts.push(EngineModule { id: file.id.clone(), display: file.display.clone(), text, v0: file.v0 });
+        }
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let library = lower::library(&lowered).map(|text| EngineModule {
             id: lower::LIBRARY.to_owned(),
@@ -371,12 +389,21 @@ impl Machine {
             v0: false,
         });
         texts.extend(library);
-        let bare = compile(&texts, data, &edits, origins)?;
+        let bare = compile(&texts, data, (&negations, &edits), origins)?;
         let mut used = builtins::used(&facts.rules);
         used.extend(builtins::named(&lowered));
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);
-        Ok(Self { lenient, bare, strict: OnceLock::new(), used, lowered, edits, origins: Arc::clone(origins) })
+        Ok(Self {
+            lenient,
+            bare,
+            strict: OnceLock::new(),
+            used,
+            lowered,
+            edits,
+            negations,
+            origins: Arc::clone(origins),
+        })
     }
 
     /// Runs the engine under a deadline, with the builtins of `extra` too.
@@ -398,6 +425,7 @@ impl Machine {
             Ok(Err(error)) => {
                 let mut error = EvalError::from_engine(&error);
                 if let Some(at) = &mut error.location {
+                    self.negations.original(at);
                     self.edits.original(at);
                 }
                 Err(error)
@@ -437,7 +465,12 @@ struct EngineModule {
 }
 
 /// A prepared engine. Everything was parsed before, so what fails here is what only the engine's own analysis sees.
-fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Origins) -> Result<Engine, Vec<LoadError>> {
+fn compile(
+    modules: &[EngineModule],
+    data: &Value,
+    (negations, edits): (&Negations, &Edits),
+    origins: &Origins,
+) -> Result<Engine, Vec<LoadError>> {
     let mut left: Vec<&EngineModule> = modules.iter().collect();
     let mut errors = Vec::new();
     loop {
@@ -452,6 +485,7 @@ fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Orig
         // The engine stops at the first error of all modules: take that module out and look at the others.
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
+            negations.original(at);
             edits.original(at);
             at.file = left.remove(index).display.clone();
             origins.original(at);

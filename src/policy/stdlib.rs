@@ -14,6 +14,7 @@ mod net;
 mod operand;
 mod pem;
 mod strings;
+mod template;
 mod uri;
 mod x509;
 
@@ -75,6 +76,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_overlap", 2, net::contains),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
         builtin!("regex.globs_match", 2, globs::globs_match),
+        builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),
         builtin!("uri.parse", 1, uri::parse),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{Expr, Module, Query, Ref, Rule, RuleHead, Span},
+    unstable::{Expr, Import, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
 use self::walk::Walker;
@@ -163,6 +163,26 @@ impl Names {
         names
     }
 
+    /// May the name stand for a document or a rule, in some package?
+    pub(super) fn is_document(&self, name: &str) -> bool {
+        root_of(name).is_some() || self.rules.values().any(|rules| rules.contains(name))
+    }
+
+    /// Does a package have a rule (or rules below a name) of this name?
+    pub(super) fn is_rule(&self, package: &[String], name: &str) -> bool {
+        self.rules.get(package).is_some_and(|rules| rules.contains(name))
+    }
+
+    /// The arity of the function that a dotted name means in a package, when it is one.
+    pub(super) fn arity_near(&self, package: &[String], name: &str) -> Option<usize> {
+        let mut path: Vec<String> = package.to_vec();
+        match name.strip_prefix("data.") {
+            Some(rest) => path = rest.split('.').map(str::to_owned).collect(),
+            None => path.extend(name.split('.').map(str::to_owned)),
+        }
+        self.functions.get(&path).copied()
+    }
+
     pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
         match callee {
             Callee::Function(path) => self.functions.get(path).copied(),
@@ -182,9 +202,17 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The facts of every rule of a module.
-pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
-    let package = package_path(module);
+/// The name under which a module knows what it imports.
+pub(super) fn imported_name(import: &Import) -> Option<String> {
+    match (&import.r#as, flatten(&import.refr)?.1.pop()) {
+        (Some(alias), _) => Some(alias.text().to_owned()),
+        (None, Some(last)) => last.constant(),
+        (None, None) => None,
+    }
+}
+
+/// What the imports of a module stand for.
+pub(super) fn imports(module: &Module) -> HashMap<String, (Root, Vec<Segment>)> {
     let mut imports = HashMap::new();
     for import in &module.imports {
         let Some((root, rest)) = flatten(&import.refr) else { continue };
@@ -197,6 +225,13 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
         };
         imports.insert(alias, (start, path));
     }
+    imports
+}
+
+/// The facts of every rule of a module.
+pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
+    let package = package_path(module);
+    let imports = imports(module);
     module
         .policy
         .iter()

@@ -429,3 +429,49 @@ fn mistakes_near_rewritten_text_are_told_at_their_place() {
         assert_eq!(errors.first().map(String::as_str), Some(want), "{text}: {errors:?}");
     }
 }
+
+#[test]
+fn variables_without_a_value_are_refused_at_load_as_opa_does() {
+    for (body, unsafe_vars) in [
+        ("p := y", "y"),
+        ("p contains x", "x"),
+        ("p[x] := 1", "x"),
+        ("p := x if { true }", "x"),
+        ("p if { x := 1 } else := y", "y"),
+        ("p := 1 if { x := 1 } else := x", "x"),
+        ("f(x) := y if { x == 1 }", "y"),
+        ("f(x[y]) := 1", "x y"),
+        ("p if { not input.xs[_] == 1 }", "_"),
+        ("p if { some i; not input.xs[i] }", "i"),
+        ("p if { x = y }", "x y"),
+        ("p if { {x} = {1} }", "x"),
+        ("p if { {\"a\": [x]} = {\"a\": [1], \"b\": 2} }", "x"),
+        ("p if { y in input.x }", "y"),
+        ("p if { some {x: 1} in input }", "x"),
+        ("p if { x := {i | input.x[i] == y} }", "y"),
+        ("p := [i | true]", "i"),
+        ("p if { x := {y: 1 | some y in [1]}; z := y }", "y"),
+        ("p if { $\"{z}\" }", "z"),
+        ("p if { $\"{input[i]}\" }", "i"),
+        ("p := input.xs[i]", ""),
+        ("p contains count(input.xs[_])", ""),
+        ("p[input.xs[i]] := i", ""),
+        ("f([x, {\"a\": y}]) := x + y", ""),
+        ("p if { x[y]; x = input }", ""),
+        ("p if { walk(input, [path, v]); v == 1; path }", ""),
+        ("p if { every x in input.xs[i] { x > 0 } }", ""),
+        ("p if { true with input as data.q[i] }", ""),
+        ("p if { true with count as max }", ""),
+        ("p if { {y | y = z}; z = 1 }", ""),
+        ("xs := {1}\np := x if {\n  y := {x | xs[x]}\n  x := count(y)\n}", ""),
+        ("p if { _ = input; $\"{x}\"; x = 1 }", ""),
+    ] {
+        let errors = load(&[("p.rego", &format!("package a\n{body}"))]).err().unwrap_or_default();
+        let found: Vec<&str> = errors
+            .iter()
+            .map(|error| error.split_once("rego_unsafe_var_error: var ").map_or(error.as_str(), |(_, rest)| rest))
+            .map(|rest| rest.trim_end_matches(" is unsafe"))
+            .collect();
+        assert_eq!(found.join(" "), unsafe_vars, "{body}");
+    }
+}

@@ -50,7 +50,6 @@ const REFUSED: &[&str] = &[
     "rego.parse_module",
     "rem",
     "set_diff",
-    "strings.render_template",
 ];
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::super::{builtins::BuiltinError, json::quote};
-use super::operand::failed;
+use super::super::builtins::BuiltinError;
+use super::{graphql::go_quote, operand::failed};
 
 /// The parts of a URL.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -257,9 +257,4 @@ fn unescape(text: &str, part: Part) -> Parsed<String> {
         rest = after.get(2..).unwrap_or_default();
     }
     String::from_utf8(out).map_err(|_| Fault::NotText)
-}
-
-/// Good enough for what stands in URLs: JSON's quoting of what Go's `%q` quotes likewise.
-fn go_quote(text: &str) -> String {
-    quote(text)
 }

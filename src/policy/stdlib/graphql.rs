@@ -143,7 +143,7 @@ fn plain(value: &Value, depth: usize) -> Tried<Option<serde_json::Value>> {
         Value::Object(members) => {
             let mut all = serde_json::Map::new();
             for (key, member) in members.iter() {
-                let key = key.as_string().map_or_else(|_| to_opa_json(key), |key| key.to_string());
+                let key = key.as_string().map_or_else(|_| to_opa_json(key), ToString::to_string);
                 if let Some(member) = plain(member, depth + 1)? {
                     all.insert(key, member);
                 }
@@ -154,7 +154,7 @@ fn plain(value: &Value, depth: usize) -> Tried<Option<serde_json::Value>> {
 }
 
 /// A text as Go's `strconv.Quote` writes it.
-fn go_quote(text: &str) -> String {
+pub(super) fn go_quote(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

@@ -72,6 +72,7 @@ mod tests {
             ("http://[::1", r#"parse "http://[::1": missing ']' in host"#),
             ("http://a[::1]", r#"parse "http://a[::1]": invalid IP-literal"#),
             ("http://[1.2.3.4]", r#"parse "http://[1.2.3.4]": invalid IP-literal"#),
+            ("http://h:x?a&b", r#"parse "http://h:x?a&b": invalid port ":x" after host"#),
             (":a", r#"parse ":a": missing protocol scheme"#),
             ("1:a", r#"parse "1:a": first path segment in URL cannot contain colon"#),
             ("http://u p@h", r#"parse "http://u p@h": net/url: invalid userinfo"#),

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use regorus::unstable::{AssignOp, Expr, Literal, Query, Ref, Rule, RuleBody, RuleHead, Span};
+use regorus::unstable::{AssignOp, Expr, Literal, Query, Ref, Rule, RuleBody, RuleHead};
 
 /// After so many passes everything that can double has done so to the limit of the numbers.
 const PASSES: usize = 64;
@@ -131,7 +131,7 @@ impl<'a> Growth<'a> {
         let mut unified = HashSet::new();
         for statement in &query.stmts {
             match &statement.literal {
-                Literal::SomeVars { vars, .. } => own.extend(vars.iter().map(Span::text)),
+                Literal::SomeVars { vars, .. } => own.extend(vars.iter().map(regorus::unstable::Span::text)),
                 Literal::SomeIn { key, value, .. } => key.iter().chain([value]).for_each(|it| variables(it, &mut own)),
                 Literal::Every { value, .. } => own.extend([value.text()]),
                 Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => match expr.as_ref() {

@@ -339,7 +339,6 @@ impl<'t> Parser<'t> {
     }
 
     /// `name: value`.
-    #[expect(clippy::type_complexity, reason = "the parts of two structs that have nothing else in common")]
     fn pair(&mut self, constant: bool) -> Parsed<(String, Literal, Option<Comments>, Option<Place>)> {
         let place = self.place();
         let comment = self.comment.clone();
