@@ -3,7 +3,7 @@
 #
 #   tests/bench/side_by_side.sh [rounds] [seconds]      default: 5 rounds of 8 s for each server and case
 #
-# Needs wrk, taskset and Go (OPA is built by `go install`); without them it says so and ends with 0.
+# CLAIMGATE and OPA name programs that are already built. Needs wrk, taskset and Go (OPA is built by `go install`); without them it says so and ends with 0.
 # The token case is measured twice: with claimgate's cache of verified tokens, as it comes, and without it, where it
 # verifies the signature for each request as OPA does. Rounds alternate between the servers; the table shows medians and the ratio of the medians.
 set -euo pipefail
@@ -20,8 +20,11 @@ if [ -z "${OPA:-}" ]; then
   OPA=${GOBIN:-$(go env GOPATH)/bin}/opa
   "$OPA" version 2>/dev/null | grep -q "${opa_version#v}" || go install "github.com/open-policy-agent/opa@$opa_version" || skip "OPA could not be built"
 fi
-cargo build --release --quiet
-claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
+claimgate=${CLAIMGATE:-}
+if [ -z "$claimgate" ]; then
+  cargo build --release --quiet
+  claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
+fi
 
 work=$(mktemp -d)
 pids=()
