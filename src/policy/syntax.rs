@@ -1,6 +1,7 @@
 //! Reads what a module refers to off its syntax tree: references with their absolute path, calls, and how deep it
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
+mod pattern;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -10,6 +11,7 @@ use regorus::{
     unstable::{Expr, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
+pub(super) use self::pattern::Misreading;
 use self::walk::Walker;
 use super::Location;
 
@@ -97,6 +99,8 @@ pub(super) struct RuleFacts {
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
     pub mentions: Vec<Mention>,
+    /// What the engine would read in another way than OPA.
+    pub misreadings: Vec<(Misreading, Location)>,
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
@@ -160,6 +164,11 @@ impl Names {
         names
     }
 
+    /// Does a rule of the package begin with this name?
+    pub(super) fn has_rule(&self, package: &[String], name: &str) -> bool {
+        self.rules.get(package).is_some_and(|rules| rules.contains(name))
+    }
+
     pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
         match callee {
             Callee::Function(path) => self.functions.get(path).copied(),
@@ -179,21 +188,37 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The facts of every rule of a module.
-pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
-    let package = package_path(module);
-    let mut imports = HashMap::new();
-    for import in &module.imports {
-        let Some((root, rest)) = flatten(&import.refr) else { continue };
-        let Some(start) = root_of(root.text()) else { continue };
+/// An import below `input` or `data`.
+pub(super) struct Import {
+    /// The name that it has in the module.
+    pub alias: String,
+    /// `as` gave it.
+    pub is_renamed: bool,
+    pub root: Root,
+    pub path: Vec<Segment>,
+    pub location: Location,
+}
+
+/// The imports of a module, but those of keywords.
+pub(super) fn imports(module: &Module) -> impl Iterator<Item = Import> {
+    module.imports.iter().filter_map(|import| {
+        let (start, rest) = flatten(&import.refr)?;
+        let root = root_of(start.text())?;
         let path: Vec<Segment> = rest.into_iter().map(Link::segment).collect();
         let alias = match (&import.r#as, path.last()) {
             (Some(alias), _) => alias.text().to_owned(),
             (None, Some(Some(last))) => last.clone(),
-            _ => continue,
+            _ => return None,
         };
-        imports.insert(alias, (start, path));
-    }
+        let is_renamed = import.r#as.is_some();
+        Some(Import { alias, is_renamed, root, path, location: location(&import.span) })
+    })
+}
+
+/// The facts of every rule of a module.
+pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
+    let package = package_path(module);
+    let imports = imports(module).map(|import| (import.alias, (import.root, import.path))).collect();
     module
         .policy
         .iter()
@@ -214,6 +239,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     references: Vec::new(),
                     calls: Vec::new(),
                     mentions: Vec::new(),
+                    misreadings: Vec::new(),
                     depth: 0,
                     loops: 0,
                     nest: 0,
@@ -239,6 +265,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         references: Vec::new(),
         calls: Vec::new(),
         mentions: Vec::new(),
+        misreadings: Vec::new(),
         depth: 0,
         loops: 0,
         nest: 0,
