@@ -25,6 +25,7 @@ mod lower;
 mod panics;
 mod path;
 mod query;
+mod safety;
 mod scan;
 mod set;
 mod solutions;

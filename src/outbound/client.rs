@@ -24,6 +24,8 @@ use crate::policy::{HttpError, HttpRequest, HttpResponse};
 
 /// Most clients that are kept for their TLS settings.
 const MOST_CLIENTS: usize = 16;
+/// Headers that the client writes itself.
+const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "trailer"];
 /// OPA's waits between two attempts: the first, the longest, and how they grow.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -163,7 +165,9 @@ fn alias(request: &HttpRequest, url: &mut Url, headers: &mut HeaderMap) -> Resul
 
 fn headers(request: &HttpRequest, validators: Option<&Validators>, shown: &Shown) -> Result<HeaderMap, HttpError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &request.headers {
+    // What frames a message is not the policy's to say; Go leaves these out too.
+    let framing = |name: &str| FRAMING.iter().any(|own| name.eq_ignore_ascii_case(own));
+    for (name, value) in request.headers.iter().filter(|(name, _)| !framing(name)) {
         let parsed = HeaderName::from_bytes(name.as_bytes());
         let parsed = parsed.map_err(|_| shown.network(&format!("net/http: invalid header field name \"{name}\"")))?;
         let value = HeaderValue::from_bytes(value.as_bytes())

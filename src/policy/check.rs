@@ -14,7 +14,7 @@ use super::{
     error::Rendered,
     graph::{Graph, dotted},
     lower::Origins,
-    panics, scan,
+    panics, safety, scan,
     syntax::{self, Callee, Misreading, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
 
@@ -26,12 +26,16 @@ pub(super) const MAX_DEPTH: usize = 1_200;
 const MAX_HEIGHT: usize = 1_000;
 /// Multiplications in a row of which each can double the digits of the one before: 2¹² × 1,000 digits are milliseconds.
 const MAX_PRODUCTS: usize = 12;
+/// Most doublings of a value in a row: 2²⁴ parts take a comparison about as long as a deadline is.
+const MAX_DOUBLINGS: usize = 24;
 /// Most statements of one body: the engine's scheduler needs the square of it.
-const MAX_STATEMENTS: usize = 2_000;
+pub(super) const MAX_STATEMENTS: usize = 2_000;
 /// The builtin that waits for others.
 pub(super) const NETWORK: &str = "http.send";
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
+
+const UNDEFINED_FUNCTION: &str = "undefined function";
 
 /// What is known about modules that passed.
 #[derive(Debug)]
@@ -96,6 +100,14 @@ pub(super) fn modules(
             errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
         }
     }
+    // A function that is not there gives its output no value.
+    if complete && !errors.iter().any(|error| error.message.starts_with(UNDEFINED_FUNCTION)) {
+        let known = errors.len();
+        parsed.iter().for_each(|(_, module)| safety::module(module, &names, &mut errors));
+        for at in errors.iter_mut().skip(known).filter_map(|error| error.location.as_mut()) {
+            origins.original(at);
+        }
+    }
     let graph = Graph::new(&rules);
     let cycles = graph.cycles(MOST);
     let circular = !cycles.is_empty();
@@ -121,14 +133,15 @@ pub(super) fn modules(
 /// Parses and checks an ad-hoc query.
 pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
-    scan::check("query", text, scan::Kind::Query).map_err(as_query)?;
-    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
-    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
-    let tree: Ref<Query> = tree.map_err(as_query)?;
+    let tree = query_tree(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
     misreadings(&found, &mut errors);
+    if found.doublings > MAX_DOUBLINGS {
+        let message = format!("query builds a value of more than 2^{MAX_DOUBLINGS} parts; say each part once");
+        errors.push(LoadError::new("rego_limit_error", message, Some(found.location.clone())));
+    }
     if !network {
         no_network(&found, &mut errors);
     }
@@ -136,6 +149,14 @@ pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFac
         Some(error) => Err(as_query(error)),
         None => Ok((found, tree)),
     }
+}
+
+/// Parses an ad-hoc query.
+pub(super) fn query_tree(text: &str) -> Result<Ref<Query>, LoadError> {
+    scan::check("query", text, scan::Kind::Query)?;
+    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
+    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
+    tree
 }
 
 pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
@@ -288,12 +309,12 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
 /// Imports whose name has another meaning already. OPA lets an import hide a rule, the engine the rule an import.
 fn imports(module: &Module, package: &[String], names: &Names, origins: &Origins, errors: &mut Vec<LoadError>) {
     let mut seen = BTreeSet::new();
-    for mut import in syntax::imports(module) {
+    for mut import in syntax::imported(module) {
         origins.original(&mut import.location);
         let alias = &import.alias;
         let message = if matches!(alias.as_str(), "input" | "data") && import.is_renamed {
             format!("unexpected import alias, must not be a reserved name, got: {alias}")
-        } else if names.has_rule(package, alias) {
+        } else if names.is_rule(package, alias) {
             format!("import {alias} and a rule of this package have one name; give the import another with `as`")
         } else if !seen.insert(alias.clone()) {
             format!("import must not shadow import {alias}")
@@ -336,29 +357,33 @@ fn undefined_function(name: &str, hint: bool) -> String {
     let near = builtins::names().filter(|_| hint).map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     match near {
         Some((distance, known)) if distance <= 2 && name.len() > 3 => {
-            format!("undefined function {name}; did you mean {known}?")
+            format!("{UNDEFINED_FUNCTION} {name}; did you mean {known}?")
         }
-        _ => format!("undefined function {name}"),
+        _ => format!("{UNDEFINED_FUNCTION} {name}"),
     }
 }
 
 /// A chain of rules that each evaluate the next one nests the interpreter as deep as the chain is long.
 fn depth(graph: &Graph, rules: &[RuleFacts], errors: &mut Vec<LoadError>) {
-    let mut refuse = |costs: &[usize], most: usize, what: &str| {
+    let mut refuse = |costs: &[usize], most: usize, what: &dyn Fn(usize) -> String| {
         if let Some((name, cost, fact)) = graph.worst(costs)
             && cost > most
         {
             let location = rules.get(fact).map(|rule| rule.location.clone());
-            let message = format!(
-                "evaluating {name} would {what} {cost} levels deep, more than {most}; shorten its chain of rules"
-            );
+            let message = format!("evaluating {name} would {}; shorten its chain of rules", what(cost));
             errors.push(LoadError::new("rego_limit_error", message, location));
         }
     };
+    let deep = |verb, cost, most| format!("{verb} {cost} levels deep, more than {most}");
     let own = |fact: usize| rules.get(fact).map_or(0, |rule| rule.depth + rule.loops * LOOP_DEPTH);
     let costs = graph.fold(own, |own, below| own + below);
-    refuse(&costs, MAX_DEPTH, "nest");
-    refuse(&graph.heights(rules, |rule| rule.nest), MAX_HEIGHT, "build a value");
+    refuse(&costs, MAX_DEPTH, &|cost| deep("nest", cost, MAX_DEPTH));
+    let heights = graph.heights(rules, |rule| rule.nest);
+    refuse(&heights, MAX_HEIGHT, &|cost| deep("build a value", cost, MAX_HEIGHT));
+    let doublings = graph.heights(rules, |rule| rule.doublings);
+    refuse(&doublings, MAX_DOUBLINGS, &|cost| {
+        format!("build a value that holds one part 2^{cost} times, more than 2^{MAX_DOUBLINGS}")
+    });
 }
 
 /// `input.token.claims…`, or what contains it.

@@ -53,6 +53,9 @@ pub fn parse_json(text: &str) -> Result<Value, DocumentError> {
 /// [`DocumentError`] on malformed text, several documents, too many levels, aliases or anchors, and non-finite numbers.
 pub fn parse_yaml(text: &str) -> Result<Value, DocumentError> {
     let mut options = serde_saphyr::Options::default();
+    // As Go's reader has it: `no` is a country, `010` is eight.
+    options.strict_booleans = true;
+    options.legacy_octal_numbers = true;
     options.budget = Some({
         let mut budget = serde_saphyr::Budget::default();
         budget.max_depth = MAX_YAML_DEPTH;
@@ -282,6 +285,8 @@ mod tests {
 
     #[test]
     fn yaml_becomes_json_values() {
+        let value = parse_yaml("a: no\nb: [on, True, 'true', 010, 0o10, 0x1f, 1_000, 1e3]\n").unwrap();
+        assert_eq!(value, parse_json(r#"{"a":"no","b":["on",true,"true",8,8,31,1000,1000]}"#).unwrap());
         let value = parse_yaml("a: 1\n2: [x, 1.5, true, null]\n").unwrap();
         assert_eq!(value, parse_json(r#"{"a":1,"2":["x",1.5,true,null]}"#).unwrap());
     }

@@ -141,7 +141,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("object.remove", 2, |a| sized("object.remove", a)),
         guarded("object.subset", 2, |a| sized("object.subset", a)),
         guarded("object.union", 2, |a| sized("object.union", a)),
-        guarded("object.union_n", 1, |a| sized("object.union_n", a)),
+        guarded("object.union_n", 1, union_n),
         guarded("product", 1, multiply),
         guarded("regex.find_all_string_submatch_n", 3, |a| pattern("regex.find_all_string_submatch_n", a, 0, 1)),
         guarded("regex.find_n", 3, |a| pattern("regex.find_n", a, 0, 1)),
@@ -359,21 +359,46 @@ fn range(args: &[Value]) -> Outcome {
 }
 
 fn range_step(args: &[Value]) -> Outcome {
-    let step = args.get(2).and_then(|step| step.as_f64().ok()).unwrap_or_default();
+    // As text, because the engine makes no `f64` of what does not fit exactly.
+    let step = args.get(2).filter(|step| matches!(step, Value::Number(_)));
+    let step = step.and_then(|step| step.to_string().parse::<f64>().ok()).unwrap_or_default();
     if step <= 0.0 {
         return Err(BuiltinError::Failed("numbers.range_step: step must be a positive number above zero".to_owned()));
+    }
+    // The engine takes no step beyond 64 bits.
+    if let (Some(first @ Value::Number(from)), Some(Value::Number(to))) = (args.first(), args.get(1))
+        && step > 1e19
+        && from.is_integer()
+        && to.is_integer()
+        && at(args, 0).abs() + at(args, 1).abs() < 1e19
+    {
+        return Ok(Value::from(vec![first.clone()]));
     }
     elements("numbers.range_step", args, step)
 }
 
 fn elements(name: &'static str, args: &[Value], step: f64) -> Outcome {
-    let at = |index| args.get(index).and_then(|value: &Value| value.as_f64().ok()).unwrap_or(f64::INFINITY);
     let both_numbers = args.iter().all(|value| matches!(value, Value::Number(_)));
-    let count = ((at(1) - at(0)) / step).abs();
+    let count = ((at(args, 1) - at(args, 0)) / step).abs();
     if both_numbers && (count.is_nan() || count >= MAX_RANGE) {
         return Err(limit(name, format_args!("would make more than {MAX_RANGE} elements")));
     }
     engine(name, args)
+}
+
+fn at(args: &[Value], index: usize) -> f64 {
+    args.get(index).and_then(|value| value.as_f64().ok()).unwrap_or(f64::INFINITY)
+}
+
+/// OPA names the type of what is no object.
+fn union_n(args: &[Value]) -> Outcome {
+    let items = args.first().and_then(|items| items.as_array().ok());
+    if let Some(other) = items.and_then(|items| items.iter().find(|item| !matches!(item, Value::Object(_)))) {
+        let got = super::stdlib::type_name(other);
+        let message = format!("object.union_n: operand 1 must be array of objects but got array containing {got}");
+        return Err(BuiltinError::Type(message));
+    }
+    sized("object.union_n", args)
 }
 
 fn cidr_expand(args: &[Value]) -> Outcome {
@@ -389,6 +414,10 @@ fn cidr_expand(args: &[Value]) -> Outcome {
 /// The engine computes a number of as many digits as its exponent says.
 fn number(name: &'static str, args: &[Value]) -> Outcome {
     let trimmed = text(args, 0).trim_matches('"').trim_start_matches(['+', '-']);
+    if ["inf", "infinity", "nan"].contains(&trimmed.to_lowercase().as_str()) {
+        let message = format!("{name}: operand 1 must be valid number string but got string");
+        return Err(BuiltinError::Type(message));
+    }
     let length = document::number_len(trimmed.as_bytes());
     if let Some(literal) = trimmed.get(..length)
         && document::check_number(literal.trim_end_matches(['e', 'E'])).is_err()

@@ -89,6 +89,13 @@ fn an_answer_is_opas_object() {
         ("application/vnd.x+json", "[1]", "", "[1]"),
         ("application/json", "{\"a\":1} trailing", "", "{\"a\":1}"),
         ("application/json", "{\"a", "", "null"),
+        ("application/json", "truex", "", "true"),
+        ("application/json", " -1.5e+2x", "", "-150"),
+        ("application/json", "012", "", "0"),
+        ("application/json", "1.x", "", "null"),
+        ("application/json", "1ex", "", "null"),
+        ("application/json", "-x", "", "null"),
+        ("application/json", "x", "", "null"),
         ("application/json", "", "", "null"),
         ("application/json; broken", "[1]", "", "null"),
         ("text/plain", "[1]", "", "null"),
@@ -182,8 +189,9 @@ fn what_opa_would_have_done_never_ends_as_undefined() {
     let rules = "x if not http.send({\"method\": \"get\", \"url\": \"http://h\"}).body.revoked";
     let error = ask(&load(&fake(refused()), rules), false).unwrap_err();
     assert_eq!(error.kind, EvalErrorKind::Refused);
-    // As in OPA: a failure that the policy was to handle is undefined.
-    assert_eq!(shown(ask(&load(&fake(network()), rules), false)), "true");
+    // As in OPA: a failure that the policy was to handle is undefined, and `not` does not turn what a call did not give
+    // into a yes.
+    assert_eq!(shown(ask(&load(&fake(network()), rules), false)), "undefined");
 }
 
 #[test]
@@ -294,4 +302,19 @@ fn a_loop_of_calls_ends() {
     assert_eq!(calls(1_001, 10), "eval_http_send_refused: http.send: more than 1000 requests in one evaluation");
     let bytes = "eval_http_send_refused: http.send: answers of more than 67108864 bytes in one evaluation";
     assert_eq!(calls(100, 1 << 20), bytes);
+}
+
+proptest::proptest! {
+    /// Whatever a server sends becomes a value or ends the evaluation; it is never undefined.
+    #[test]
+    fn any_answer_is_a_value_or_ends_the_evaluation(
+        content_type in "(application/(json|x[+]json|yaml)|text/plain|[ -~]{0,20})(; ?[ -~]{0,8})?",
+        body in "[\\[{}\\]:,\"0-9eE+.\\\\ud -]{0,40}|\\PC{0,40}",
+        force in proptest::bool::ANY,
+    ) {
+        let more = if force { ", \"force_json_decode\": true" } else { "" };
+        let rule = format!("x := http.send({{\"method\": \"get\", \"url\": \"http://h\"{more}}})");
+        let got = shown(ask(&load(&fake(response(&content_type, &body)), &rule), false));
+        proptest::prop_assert!(got.starts_with("{\"body\":") || got.starts_with("eval_resource_limit: "), "{}", got);
+    }
 }

@@ -1,12 +1,15 @@
 //! Rewrites what policies may write in OPA into what the engine can do, and leads every place back to the original. In
-//! [`modules`], before anything is parsed: what the engine's parser does not know (see [`template`]). After the checks:
+//! [`modules`], before anything is parsed: what the engine's parser does not know (see [`template`] and [`keywords`]). After the checks:
 //! what policies write about builtins. The engine knows our builtins as extensions,
 //! which have no output argument (`io.jwt.decode(t, [header, payload, _])`) and cannot be replaced by `with`, and it lets
 //! no builtin be a replacement (`with f as count`). A Rego function around the builtin can do all of it: where a policy
 //! needs it, the builtin's name is rewritten to such a function of [`PACKAGE`] in the text that the engine gets. The text
 //! that people see, and every place that they are told, is the original.
 
+mod keywords;
 mod lex;
+mod negation;
+mod print;
 mod render;
 mod rewrite;
 pub(super) mod template;
@@ -16,12 +19,13 @@ use std::{
     sync::Arc,
 };
 
-use self::rewrite::Rewritten;
+use self::{keywords::Split, rewrite::Rewritten};
 use super::{
     ExpressionValue, LoadError, Location, builtins,
     bundle::RegoFile,
+    check,
     set::QUERY,
-    syntax::{Mention, MentionKind, RuleFacts},
+    syntax::{Mention, MentionKind, Names, RuleFacts},
 };
 
 pub(super) use self::render::template_string;
@@ -33,12 +37,14 @@ pub(super) const LIBRARY: &str = "claimgate/builtins.rego";
 
 /// Where the places of rewritten texts come from: by file as shown, and by module id.
 #[derive(Debug, Default)]
-pub(super) struct Origins(BTreeMap<String, Arc<Origin>>);
+pub(super) struct Origins(BTreeMap<String, Origin>);
 
 /// One rewritten text.
 #[derive(Debug)]
 struct Origin {
-    rewritten: Rewritten,
+    rewritten: Arc<Rewritten>,
+    /// The name of the original.
+    name: String,
 }
 
 /// One replaced name in the text of a module.
@@ -57,18 +63,37 @@ pub(super) struct Edits(BTreeMap<String, Vec<Edit>>);
 
 /// The modules as the engine's parser can read them; what cannot be rewritten is in `errors`, and its module left out.
 pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<RegoFile>, Origins) {
-    let mut origins = Origins::default();
-    let mut lowered = Vec::with_capacity(files.len());
+    let mut kept: Vec<RegoFile> = Vec::with_capacity(files.len());
+    let mut texts: Vec<Arc<str>> = Vec::with_capacity(files.len());
+    let mut rewritings: Vec<Option<Rewritten>> = Vec::with_capacity(files.len());
     for file in files {
         match template::lower(&file.display, &file.text) {
-            Ok(None) => lowered.push(file.clone()),
-            Ok(Some(rewritten)) => {
-                lowered.push(RegoFile { text: Arc::from(rewritten.text()), ..file.clone() });
-                let origin = Arc::new(Origin { rewritten });
-                origins.0.insert(file.display.clone(), Arc::clone(&origin));
-                origins.0.insert(file.id.clone(), origin);
+            Ok(rewritten) => {
+                kept.push(file.clone());
+                texts.push(rewritten.as_ref().map_or_else(|| Arc::clone(&file.text), |new| Arc::from(new.text())));
+                rewritings.push(rewritten);
             }
             Err(error) => errors.push(error),
+        }
+    }
+    let mut parts: BTreeMap<usize, Vec<(Option<String>, Rewritten)>> = BTreeMap::new();
+    for Split { file, prefix, rewritten } in keywords::split(&kept, &texts) {
+        let before = rewritings.get(file).cloned().flatten();
+        let whole = match before {
+            Some(before) => before.then(rewritten),
+            None => rewritten,
+        };
+        parts.entry(file).or_default().push((prefix, whole));
+    }
+    let mut origins = Origins::default();
+    let mut lowered = Vec::with_capacity(kept.len());
+    for (index, (file, rewritten)) in kept.into_iter().zip(rewritings).enumerate() {
+        let own = || rewritten.map(|rewritten| vec![(None, rewritten)]);
+        match parts.remove(&index).or_else(own) {
+            None => lowered.push(file),
+            Some(parts) => lowered.extend(
+                parts.into_iter().map(|(prefix, part)| origins.part(&file, prefix.as_deref(), &Arc::new(part))),
+            ),
         }
     }
     (lowered, origins)
@@ -79,7 +104,7 @@ pub(super) fn query(text: &str) -> Result<(String, Origins), LoadError> {
     let mut origins = Origins::default();
     let Some(rewritten) = template::lower(QUERY, text)? else { return Ok((text.to_owned(), origins)) };
     let lowered = rewritten.text().to_owned();
-    origins.0.insert(QUERY.to_owned(), Arc::new(Origin { rewritten }));
+    origins.0.insert(QUERY.to_owned(), Origin { rewritten: Arc::new(rewritten), name: QUERY.to_owned() });
     Ok((lowered, origins))
 }
 
@@ -114,6 +139,49 @@ fn function(name: &str) -> String {
     format!("call__{}", name.replace('.', "__"))
 }
 
+/// Rewritings of the engine's texts, by module id.
+#[derive(Debug, Default)]
+pub(super) struct Negations(BTreeMap<String, Rewritten>);
+
+// === impl Negations ===
+
+impl Negations {
+    /// The text of a module in which `not` means what it means in OPA.
+    pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
+        if !text.contains("not") {
+            return Ok(text);
+        }
+        let changed = RegoFile { text: Arc::from(text.as_str()), ..file.clone() };
+        let is_document = |name: &str| names.is_document(name);
+        let rewritten = negation::of_module(&file.display, &text, &*check::module(&changed)?, &is_document)?;
+        Ok(self.keep(&file.id, text, rewritten))
+    }
+
+    /// The same for an ad-hoc query.
+    pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
+        if !text.contains("not") {
+            return Ok(text);
+        }
+        let is_document = |name: &str| names.is_document(name);
+        let rewritten = negation::of_query(QUERY, &text, &*check::query_tree(&text)?, &is_document)?;
+        Ok(self.keep(QUERY, text, rewritten))
+    }
+
+    fn keep(&mut self, id: &str, text: String, rewritten: Option<Rewritten>) -> String {
+        let Some(rewritten) = rewritten else { return text };
+        let text = rewritten.text().to_owned();
+        self.0.insert(id.to_owned(), rewritten);
+        text
+    }
+
+    /// A place in the text that the engine got → the place before.
+    pub(super) fn original(&self, location: &mut Location) {
+        if let Some(rewritten) = self.0.get(&location.file) {
+            rewritten.original(location);
+        }
+    }
+}
+
 // === impl Origins ===
 
 impl Origins {
@@ -121,7 +189,20 @@ impl Origins {
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(origin) = self.0.get(&location.file) {
             origin.rewritten.original(location);
+            location.file.clone_from(&origin.name);
         }
+    }
+
+    /// Names a part of a file, and remembers where it is from.
+    fn part(&mut self, file: &RegoFile, prefix: Option<&str>, rewritten: &Arc<Rewritten>) -> RegoFile {
+        let text = Arc::from(rewritten.text());
+        let mut named = |name: &str| {
+            let new = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{name} ({prefix})"));
+            self.0.insert(new.clone(), Origin { rewritten: Arc::clone(rewritten), name: name.to_owned() });
+            new
+        };
+        let (id, display) = (named(&file.id), named(&file.display));
+        RegoFile { id, display, text, ..file.clone() }
     }
 
     /// The places of a rule. Those of mentions stay: they say where to rewrite the text again.
@@ -151,9 +232,17 @@ impl Origins {
 
 impl Edits {
     /// The text of a module for the engine.
-    pub(super) fn apply(&mut self, id: &str, text: &str, rules: &[&RuleFacts], names: &BTreeSet<String>) -> String {
+    pub(super) fn apply(
+        &mut self,
+        id: &str,
+        display: &str,
+        text: &str,
+        rules: &[RuleFacts],
+        names: &BTreeSet<String>,
+    ) -> String {
         let wanted = |mention: &&Mention| {
-            names.contains(&mention.name)
+            mention.location.file == display
+                && names.contains(&mention.name)
                 && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
                 && text.get(mention.start..mention.start + mention.name.len()) == Some(&mention.name)
         };

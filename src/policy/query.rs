@@ -113,7 +113,7 @@ impl PolicySet {
 
     /// What `print` was given; the engine puts the place before it.
     pub(super) fn without_place<'l>(&self, line: &'l str) -> &'l str {
-        let files = self.modules().iter().map(|module| module.id.as_str()).chain([QUERY_FILE]);
+        let files = self.files.iter().map(|file| file.id.as_str()).chain([QUERY_FILE]);
         let rest = files.filter_map(|file| line.strip_prefix(file)?.strip_prefix(':')).min_by_key(|rest| rest.len());
         rest.and_then(|rest| rest.split_once(": ")).map_or(line, |(_, message)| message)
     }

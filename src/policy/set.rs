@@ -20,7 +20,7 @@ use super::{
     guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits, Origins},
+    lower::{self, Edits, Negations, Origins},
     panics,
     path::{Place, Tree, member},
     scan,
@@ -40,6 +40,8 @@ const MOST_COMPILE_ERRORS: usize = 20;
 /// Compiled policies and base data of all sources.
 pub struct PolicySet {
     machine: Machine,
+    /// With a function around every builtin, for ad-hoc queries that need one which the modules do not; made once.
+    complete: OnceLock<Result<Machine, String>>,
     tree: Tree,
     pub(super) facts: Facts,
     /// As the engine's parser gets them.
@@ -61,6 +63,7 @@ struct Machine {
     /// Builtins that have a function around them.
     lowered: BTreeSet<String>,
     edits: Edits,
+    negations: Negations,
     origins: Arc<Origins>,
 }
 
@@ -86,6 +89,7 @@ impl PolicySet {
         let modules = content.modules.iter().map(module).collect();
         Ok(Self {
             machine,
+            complete: OnceLock::new(),
             tree,
             facts,
             files,
@@ -267,24 +271,15 @@ impl PolicySet {
         input: Option<Value>,
         options: &EvalOptions,
     ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
-        let mut lowered = lower::needed([facts]);
+        let lowered = lower::needed([facts]);
         let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
-        let other;
-        let machine = if lowered.is_subset(&self.machine.lowered) {
-            &self.machine
-        } else {
-            // The modules have to call the functions too, or `with` would not reach them: they are compiled anew.
-            lowered.extend(self.machine.lowered.iter().cloned());
-            other = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, lowered).map_err(
-                |errors| {
-                    let message = errors.first().map(ToString::to_string).unwrap_or_default();
-                    EvalError::new(EvalErrorKind::Internal, message)
-                },
-            )?;
-            &other
-        };
+        let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
-        let text = edits.apply(QUERY, text, &[facts], &machine.lowered);
+        let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
+        let mut negations = Negations::default();
+        let text = negations
+            .query(text, &self.facts.names)
+            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
@@ -296,10 +291,24 @@ impl PolicySet {
         result.map_err(|mut error| {
             if let Some(at) = error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
                 at.file = QUERY.to_owned();
+                negations.original(at);
                 edits.original(at);
             }
             error
         })
+    }
+}
+
+impl PolicySet {
+    /// The modules have to call the functions too, or `with` would not reach them: they are compiled anew, with all
+    /// functions, so that clients with ever other queries make it happen only once.
+    fn complete(&self) -> Result<&Machine, EvalError> {
+        let machine = self.complete.get_or_init(|| {
+            let all = builtins::names().map(str::to_owned).collect();
+            let machine = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, all);
+            machine.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
+        });
+        machine.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
     }
 }
 
@@ -314,15 +323,23 @@ impl Machine {
         lowered: BTreeSet<String>,
     ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
+        let mut negations = Negations::default();
+        let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
         for file in files {
-            let rules: Vec<&RuleFacts> = if lowered.is_empty() {
-                Vec::new()
-            } else {
-                facts.rules.iter().filter(|rule| rule.location.file == file.display).collect()
+            let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
+            let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
+            let text = match negations.module(file, text, &facts.names) {
+                Ok(text) => text,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
             };
-            let text = edits.apply(&file.id, &file.text, &rules, &lowered);
             texts.push(EngineModule { id: file.id.clone(), display: file.display.clone(), text, v0: file.v0 });
+        }
+        if !errors.is_empty() {
+            return Err(errors);
         }
         let library = lower::library(&lowered).map(|text| EngineModule {
             id: lower::LIBRARY.to_owned(),
@@ -331,12 +348,21 @@ impl Machine {
             v0: false,
         });
         texts.extend(library);
-        let bare = compile(&texts, data, &edits, origins)?;
+        let bare = compile(&texts, data, (&negations, &edits), origins)?;
         let mut used = builtins::used(&facts.rules);
         used.extend(builtins::named(&lowered));
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);
-        Ok(Self { lenient, bare, strict: OnceLock::new(), used, lowered, edits, origins: Arc::clone(origins) })
+        Ok(Self {
+            lenient,
+            bare,
+            strict: OnceLock::new(),
+            used,
+            lowered,
+            edits,
+            negations,
+            origins: Arc::clone(origins),
+        })
     }
 
     /// Runs the engine under a deadline, with the builtins of `extra` too.
@@ -358,6 +384,7 @@ impl Machine {
             Ok(Err(error)) => {
                 let mut error = EvalError::from_engine(&error);
                 if let Some(at) = &mut error.location {
+                    self.negations.original(at);
                     self.edits.original(at);
                     self.origins.original(at);
                 }
@@ -398,7 +425,12 @@ struct EngineModule {
 }
 
 /// A prepared engine. Everything was parsed before, so what fails here is what only the engine's own analysis sees.
-fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Origins) -> Result<Engine, Vec<LoadError>> {
+fn compile(
+    modules: &[EngineModule],
+    data: &Value,
+    (negations, edits): (&Negations, &Edits),
+    origins: &Origins,
+) -> Result<Engine, Vec<LoadError>> {
     let mut left: Vec<&EngineModule> = modules.iter().collect();
     let mut errors = Vec::new();
     loop {
@@ -413,9 +445,10 @@ fn compile(modules: &[EngineModule], data: &Value, edits: &Edits, origins: &Orig
         // The engine stops at the first error of all modules: take that module out and look at the others.
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
+            negations.original(at);
             edits.original(at);
-            origins.original(at);
             at.file = left.remove(index).display.clone();
+            origins.original(at);
         }
         errors.push(LoadError::new(code, message, location));
         if index.is_none() || errors.len() >= MOST_COMPILE_ERRORS {

@@ -2,17 +2,25 @@
 //! own (`http.send` asks a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
 
 mod array;
+mod aws;
 mod crypto;
+mod globs;
 mod go_base64;
+mod go_url;
+mod graphql;
 mod http;
 mod jwt;
 mod net;
 mod operand;
 mod pem;
+mod strings;
+mod template;
+mod uri;
 mod x509;
 
 use regorus::Value;
 
+pub(super) use self::operand::type_name;
 use super::builtins::{Builtin, BuiltinError, FAILED_MARK};
 
 /// What a builtin of this library returns; its errors get the builtin's name in front in [`named`].
@@ -39,6 +47,9 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.sha256", 1, crypto::sha256),
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+        builtin!("graphql.parse_query", 1, graphql::parse_query),
+        builtin!("graphql.parse_schema", 1, graphql::parse_schema),
+        builtin!("graphql.schema_is_valid", 1, graphql::schema_is_valid),
         builtin!("http.send", 1, http::send),
         builtin!("internal.template_string", 1, super::lower::template_string),
         builtin!("io.jwt.decode", 1, jwt::decode),
@@ -63,6 +74,12 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_intersects", 2, net::intersects),
         builtin!("net.cidr_merge", 1, net::merge),
         builtin!("net.cidr_overlap", 2, net::contains),
+        builtin!("providers.aws.sign_req", 3, aws::sign_request),
+        builtin!("regex.globs_match", 2, globs::globs_match),
+        builtin!("strings.render_template", 2, template::render),
+        builtin!("strings.split_n", 3, strings::split_n),
+        builtin!("uri.is_valid", 1, uri::is_valid),
+        builtin!("uri.parse", 1, uri::parse),
     ];
     ALL
 }

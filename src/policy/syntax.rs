@@ -1,6 +1,7 @@
 //! Reads what a module refers to off its syntax tree: references with their absolute path, calls, and how deep it
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
+mod growth;
 mod pattern;
 mod walk;
 
@@ -8,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{Expr, Module, Query, Ref, Rule, RuleHead, Span},
+    unstable::{Expr, Import, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
 pub(super) use self::pattern::Misreading;
@@ -110,6 +111,8 @@ pub(super) struct RuleFacts {
     pub nest: usize,
     /// Multiplications: every one may double the digits of a number.
     pub products: usize,
+    /// How often its largest value doubles one that it is made of, by holding it more than once.
+    pub doublings: usize,
     /// Statements of its longest body.
     pub statements: usize,
     pub location: Location,
@@ -164,9 +167,24 @@ impl Names {
         names
     }
 
-    /// Does a rule of the package begin with this name?
-    pub(super) fn has_rule(&self, package: &[String], name: &str) -> bool {
+    /// May the name stand for a document or a rule, in some package?
+    pub(super) fn is_document(&self, name: &str) -> bool {
+        root_of(name).is_some() || self.rules.values().any(|rules| rules.contains(name))
+    }
+
+    /// Does a package have a rule (or rules below a name) of this name?
+    pub(super) fn is_rule(&self, package: &[String], name: &str) -> bool {
         self.rules.get(package).is_some_and(|rules| rules.contains(name))
+    }
+
+    /// The arity of the function that a dotted name means in a package, when it is one.
+    pub(super) fn arity_near(&self, package: &[String], name: &str) -> Option<usize> {
+        let mut path: Vec<String> = package.to_vec();
+        match name.strip_prefix("data.") {
+            Some(rest) => path = rest.split('.').map(str::to_owned).collect(),
+            None => path.extend(name.split('.').map(str::to_owned)),
+        }
+        self.functions.get(&path).copied()
     }
 
     pub(super) fn function_arity(&self, callee: &Callee) -> Option<usize> {
@@ -188,8 +206,8 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// An import below `input` or `data`.
-pub(super) struct Import {
+/// What an import brings in from below `input` or `data`.
+pub(super) struct Imported {
     /// The name that it has in the module.
     pub alias: String,
     /// `as` gave it.
@@ -199,26 +217,38 @@ pub(super) struct Import {
     pub location: Location,
 }
 
-/// The imports of a module, but those of keywords.
-pub(super) fn imports(module: &Module) -> impl Iterator<Item = Import> {
+/// The name under which a module knows what it imports.
+pub(super) fn imported_name(import: &Import) -> Option<String> {
+    match (&import.r#as, flatten(&import.refr)?.1.pop()) {
+        (Some(alias), _) => Some(alias.text().to_owned()),
+        (None, Some(last)) => last.constant(),
+        (None, None) => None,
+    }
+}
+
+/// The imports of a module, in order, but those of keywords.
+pub(super) fn imported(module: &Module) -> impl Iterator<Item = Imported> {
     module.imports.iter().filter_map(|import| {
         let (start, rest) = flatten(&import.refr)?;
-        let root = root_of(start.text())?;
-        let path: Vec<Segment> = rest.into_iter().map(Link::segment).collect();
-        let alias = match (&import.r#as, path.last()) {
-            (Some(alias), _) => alias.text().to_owned(),
-            (None, Some(Some(last))) => last.clone(),
-            _ => return None,
-        };
-        let is_renamed = import.r#as.is_some();
-        Some(Import { alias, is_renamed, root, path, location: location(&import.span) })
+        Some(Imported {
+            alias: imported_name(import)?,
+            is_renamed: import.r#as.is_some(),
+            root: root_of(start.text())?,
+            path: rest.into_iter().map(Link::segment).collect(),
+            location: location(&import.span),
+        })
     })
+}
+
+/// What the imports of a module stand for.
+pub(super) fn imports(module: &Module) -> HashMap<String, (Root, Vec<Segment>)> {
+    imported(module).map(|import| (import.alias, (import.root, import.path))).collect()
 }
 
 /// The facts of every rule of a module.
 pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
     let package = package_path(module);
-    let imports = imports(module).map(|import| (import.alias, (import.root, import.path))).collect();
+    let imports = imports(module);
     module
         .policy
         .iter()
@@ -245,6 +275,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     nest: 0,
                     statements: 0,
                     products: 0,
+                    doublings: growth::of_rule(rule),
                     location: location(head.span()),
                 },
             };
@@ -271,6 +302,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         nest: 0,
         statements: 0,
         products: 0,
+        doublings: growth::of_query(query),
         location: location(&query.span),
     };
     let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
@@ -360,7 +392,7 @@ fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
 }
 
 /// `io.jwt.decode`.
-fn dotted_name(expr: &Expr) -> Option<String> {
+pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
     let (root, links) = flatten(expr)?;
     let mut name = root.text().to_owned();
     for link in links {

@@ -331,6 +331,137 @@ fn queries_have_bindings_and_pass_the_checks_of_rules() {
         query(&format!("{}1", "1+".repeat(200))),
         "query:1:258 rego_limit_error: expression has more than 128 operators; split it"
     );
+    let doubled: String = (1..=40).map(|n| format!("x{n} := [x{0}, x{0}]; ", n - 1)).collect();
+    assert_eq!(
+        query(&format!("x0 := 1; {doubled}y := x40; x40 == y")),
+        "query:1:1 rego_limit_error: query builds a value of more than 2^24 parts; say each part once"
+    );
+}
+
+#[test]
+fn a_query_may_need_functions_around_builtins_that_the_modules_do_not() {
+    let set = load(&[(
+        "a.rego",
+        "package a\nraw := io.jwt.decode(\"t\")\nmocked(_) := 7\nok if crypto.sha256(\"x\") == \"y\"",
+    )])
+    .unwrap();
+    for (query, want) in [
+        ("x := data.a.raw with io.jwt.decode as data.a.mocked", "7"),
+        ("x := data.a.ok with crypto.sha256 as \"y\"", "true"),
+        ("x := data.a.mocked(\"abc\") with data.a.mocked as count", "3"),
+    ] {
+        let rows = set.query(query, None, &EvalOptions::default()).unwrap().rows;
+        let values: Vec<String> = rows[0].bindings.iter().map(|(_, value)| to_opa_json(value)).collect();
+        assert_eq!(values.join(","), want, "{query}");
+    }
+}
+
+#[test]
+fn keywords_name_rules_and_strings_hold_expressions() {
+    let set = load(&[
+        (
+            "a.rego",
+            r#"package a
+            foo := 7
+            as.foo := 1
+            as.z := foo
+            as.calls := f(foo) if not.x.y == 3
+            default if.f(_) := 0
+            if.f(x) := x if x > 1
+            not.x.y := 3
+            f(x) := x + 1
+            made := [if_f, g] if {
+              as.z == 7; if.f(2, if_f)
+              as_q := $"\{{data.a.as.q}"
+              g := $"{f(1)} {[y | if.f(5, y)]} {as_q}"
+            }
+            as.err := x if { x := 1 / 0 }
+            "#,
+        ),
+        (
+            "b.rego",
+            "package a\nas.q[x] := x if some x in {1, 2}\nby_with := $\"{data.a.as.q[1] with input as {}}\" if as.foo",
+        ),
+    ])
+    .unwrap();
+    evaluates(
+        &set,
+        &[
+            ("a/as", r#"{"calls":8,"foo":1,"q":{"1":1,"2":2},"z":7}"#),
+            ("a/made", r#"[2,"2 [5] {{1: 1, 2: 2}"]"#),
+            ("a/by_with", r#""1""#),
+            ("a/not", r#"{"x":{"y":3}}"#),
+        ],
+    );
+    let strict = EvalOptions { strict_builtin_errors: true, ..EvalOptions::default() };
+    let error = show(set.evaluate(&DataPath::from_slash("a/as/err"), None, &strict));
+    assert!(error.starts_with("b/a.rego:15:37: eval_builtin_error"), "{error}");
+    let query = r#"x := $"{data.a.foo}"; count($"{x}{x}") == 2"#;
+    let rows = set.query(query, None, &EvalOptions::default()).unwrap().rows;
+    let texts: Vec<&str> = rows.iter().flat_map(|row| row.expressions.iter().map(|e| e.text.as_str())).collect();
+    assert_eq!(texts, query.split("; ").collect::<Vec<_>>());
+}
+
+#[test]
+fn mistakes_near_rewritten_text_are_told_at_their_place() {
+    for (text, want) in [
+        ("package a\nas.x := 1\nas.y := nope(1)", "dir/p.rego:3:9: rego_type_error: undefined function nope"),
+        ("package a\nas.x := 1 if { y }", "dir/p.rego:2:16: rego_unsafe_var_error: var y is unsafe"),
+        ("package a\np := $\"{nope(1)} {nope(2)}\"", "dir/p.rego:2:9: rego_type_error: undefined function nope"),
+        ("package a\np := $\"é{1 2}\"", "dir/p.rego:2:9: rego_parse_error: expecting `}` while parsing set"),
+        ("package a\np if { as.x == 1; y }\nas.x := 1", "dir/p.rego:2:19: rego_unsafe_var_error: var y is unsafe"),
+        ("package a\np := $\"{", "dir/p.rego:2:8: rego_parse_error: expected } to end template string expression"),
+        ("package a\nas := 1", "dir/p.rego:2:1: rego_parse_error: unexpected keyword `as`"),
+    ] {
+        let errors = load(&[("p.rego", text)]).err().unwrap_or_default();
+        assert_eq!(errors.first().map(String::as_str), Some(want), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn variables_without_a_value_are_refused_at_load_as_opa_does() {
+    for (body, unsafe_vars) in [
+        ("p := y", "y"),
+        ("p contains x", "x"),
+        ("p[x] := 1", "x"),
+        ("p := x if { true }", "x"),
+        ("p if { x := 1 } else := y", "y"),
+        ("p := 1 if { x := 1 } else := x", "x"),
+        ("f(x) := y if { x == 1 }", "y"),
+        ("f(x[y]) := 1", "x y"),
+        ("p if { not input.xs[_] == 1 }", "_"),
+        ("p if { some i; not input.xs[i] }", "i"),
+        ("p if { x = y }", "x y"),
+        ("p if { {x} = {1} }", "x"),
+        ("p if { {\"a\": [x]} = {\"a\": [1], \"b\": 2} }", "x"),
+        ("p if { y in input.x }", "y"),
+        ("p if { some {x: 1} in input }", "x"),
+        ("p if { x := {i | input.x[i] == y} }", "y"),
+        ("p := [i | true]", "i"),
+        ("p if { x := {y: 1 | some y in [1]}; z := y }", "y"),
+        ("p if { $\"{z}\" }", "z"),
+        ("p if { $\"{input[i]}\" }", "i"),
+        ("p := input.xs[i]", ""),
+        ("p contains count(input.xs[_])", ""),
+        ("p[input.xs[i]] := i", ""),
+        ("f([x, {\"a\": y}]) := x + y", ""),
+        ("p if { x[y]; x = input }", ""),
+        ("p if { walk(input, [path, v]); v == 1; path }", ""),
+        ("p if { every x in input.xs[i] { x > 0 } }", ""),
+        ("p if { true with input as data.q[i] }", ""),
+        ("p if { true with count as max }", ""),
+        ("p if { {y | y = z}; z = 1 }", ""),
+        ("xs := {1}\np := x if {\n  y := {x | xs[x]}\n  x := count(y)\n}", ""),
+        ("p if { _ = input; $\"{x}\"; x = 1 }", ""),
+    ] {
+        let errors = load(&[("p.rego", &format!("package a\n{body}"))]).err().unwrap_or_default();
+        let found: Vec<&str> = errors
+            .iter()
+            .map(|error| error.split_once("rego_unsafe_var_error: var ").map_or(error.as_str(), |(_, rest)| rest))
+            .map(|rest| rest.trim_end_matches(" is unsafe"))
+            .collect();
+        assert_eq!(found.join(" "), unsafe_vars, "{body}");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 #   tests/bench/side_by_side.sh [rounds] [seconds]      default: 5 rounds of 8 s for each server and case
 #
 # Needs wrk, taskset and Go (OPA is built by `go install`); without them it says so and ends with 0.
-# Rounds alternate between the servers; the table shows medians and the ratio of the medians.
+# The token case is measured twice: with claimgate's cache of verified tokens, as it comes, and without it, where it
+# verifies the signature for each request as OPA does. Rounds alternate between the servers; the table shows medians and the ratio of the medians.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-5} seconds=${2:-8}
@@ -20,7 +21,7 @@ if [ -z "${OPA:-}" ]; then
   "$OPA" version 2>/dev/null | grep -q "${opa_version#v}" || go install "github.com/open-policy-agent/opa@$opa_version" || skip "OPA could not be built"
 fi
 cargo build --release --quiet
-claimgate=target/release/claimgate
+claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
 
 work=$(mktemp -d)
 pids=()
@@ -57,6 +58,8 @@ issuers:
     jwks: {file: $work/jwks.json}
 log: {level: error}
 YAML
+sed 's/1828/1858/' "$work/token.yaml" > "$work/uncached.yaml"
+echo 'token: {cache: {entries: 0}}' >> "$work/uncached.yaml"
 cat > "$work/plain.yaml" <<YAML
 listen: 127.0.0.1:18181
 admin: {listen: 127.0.0.1:18182}
@@ -85,12 +88,14 @@ LUA
 start() { taskset -c 0 "$@" >>"$work/log" 2>&1 & pids+=($!); }
 start "$claimgate" run -c "$work/plain.yaml" -b "$work/plain"
 start "$claimgate" run -c "$work/token.yaml" -b "$work/token_cg"
+start "$claimgate" run -c "$work/uncached.yaml" -b "$work/token_cg"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18381 -b "$work/plain"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18481 -b "$work/token_opa"
 answer() { curl -s -X POST "$@" | tr -d '\n' || cat "$work/log" >&2; }
 for _ in $(seq 100); do
   curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null &&
-  curl -sf 127.0.0.1:18182/health >/dev/null && curl -sf 127.0.0.1:18282/health >/dev/null && break
+  curl -sf 127.0.0.1:18182/health >/dev/null && curl -sf 127.0.0.1:18282/health >/dev/null &&
+  curl -sf 127.0.0.1:18582/health >/dev/null && break
   sleep 0.1
 done
 curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null || { echo "OPA did not start:" >&2; cat "$work/log" >&2; exit 1; }
@@ -118,6 +123,7 @@ for round in $(seq "$rounds"); do
   measure plain_claimgate 18181 "$work/plain.lua"
   measure plain_opa       18381 "$work/plain.lua"
   measure token_claimgate 18281 "$work/token_cg.lua"
+  measure uncached_claimgate 18581 "$work/token_cg.lua"
   measure token_opa       18481 "$work/token_opa.lua"
 done
 python3 - "$work/results" "$("$OPA" version | head -1)" <<'PY'
@@ -129,10 +135,10 @@ for line in open(sys.argv[1]):
 median = {name: [statistics.median(c) for c in zip(*r)] for name, r in rows.items()}
 print(f"OPA {sys.argv[2]}; one core each, wrk with 8 connections; medians of {len(next(iter(rows.values())))} rounds")
 print(f"{'case':<28}{'requests/s':>12}{'p50 us':>10}{'p99 us':>10}")
-for name in ("plain_claimgate", "plain_opa", "token_claimgate", "token_opa"):
+for name in ("plain_claimgate", "plain_opa", "token_claimgate", "uncached_claimgate", "token_opa"):
     rps, p50, p99 = median[name]
     print(f"{name:<28}{rps:>12.0f}{p50:>10.0f}{p99:>10.0f}")
-for case, goal in (("plain", 3), ("token", 5)):
-    ours, theirs = median[f"{case}_claimgate"], median[f"{case}_opa"]
+for case, opa, goal in (("plain", "plain", 3), ("token", "token", 5), ("uncached", "token", 5)):
+    ours, theirs = median[f"{case}_claimgate"], median[f"{opa}_opa"]
     print(f"{case}: {ours[0]/theirs[0]:.2f}x OPA's requests/s (goal {goal}x), p99 {ours[2]/theirs[2]:.2f} of OPA's (goal 0.33)")
 PY

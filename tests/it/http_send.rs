@@ -70,7 +70,9 @@ fn answers_look_as_opa_shows_them() {
 fn requests_carry_what_the_policy_says() {
     let server = Upstream::start();
     let rules = r#"x := http.send({
-        "method": "post", "url": "http://u:p@127.0.0.1:PORT/echo?q=1", "body": {"a": 1}, "headers": {"X-Y": "z", "host": "me"},
+        "method": "post", "url": "http://u:p@127.0.0.1:PORT/echo?q=1", "body": {"a": 1}, "headers": {
+            "X-Y": "z", "host": "me", "Content-Length": "999", "transfer-encoding": "chunked", "Trailer": "x"
+        },
     }).status_code"#;
     assert_eq!(evaluate(server.port, &outbound(&["127.0.0.1"]), rules, &EvalOptions::default()), "200");
     let request = server.requests("/echo").remove(0);
@@ -78,6 +80,7 @@ fn requests_carry_what_the_policy_says() {
     for line in ["X-Y: z", "Host: me", "Content-Length: 7", "Authorization: Basic dTpw"] {
         assert!(request.contains(&format!("\r\n{line}\r\n")), "{line}: {request}");
     }
+    assert!(!request.contains("999") && !request.to_ascii_lowercase().contains("chunked"), "{request}");
     assert!(request.ends_with("\r\n\r\n{\"a\":1}"), "{request}");
 }
 

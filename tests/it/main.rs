@@ -22,6 +22,7 @@ mod nginx;
 mod node;
 mod opa_cases;
 mod opa_differential;
+mod opa_generated;
 mod opa_identity;
 mod opa_rest;
 mod policy_hostile;

@@ -46,6 +46,11 @@ impl<'t> Rewriter<'t> {
         Self { old, done: 0, new: String::with_capacity(old.len()), segments: Vec::new() }
     }
 
+    /// Up to where the old text was dealt with.
+    pub(super) fn done(&self) -> usize {
+        self.done
+    }
+
     /// Copies up to `end`.
     pub(super) fn copy(&mut self, end: usize) {
         if let Some(piece) = self.old.get(self.done..end).filter(|piece| !piece.is_empty()) {
@@ -58,6 +63,13 @@ impl<'t> Rewriter<'t> {
     /// Leaves out up to `end`.
     pub(super) fn skip(&mut self, end: usize) {
         self.done = self.done.max(end);
+    }
+
+    /// Leaves out up to `end`, and keeps its lines.
+    pub(super) fn blank(&mut self, end: usize) {
+        let piece = self.old.get(self.done..end).unwrap_or_default();
+        self.new.extend(piece.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { char::from(byte) } else { ' ' }));
+        self.skip(end);
     }
 
     pub(super) fn insert(&mut self, text: &str) {
@@ -75,6 +87,24 @@ impl<'t> Rewriter<'t> {
 impl Rewritten {
     pub(super) fn text(&self) -> &str {
         &self.new.text
+    }
+
+    /// This rewriting and the one of its new text, as one.
+    pub(super) fn then(self, later: Self) -> Self {
+        let mut segments = Vec::with_capacity(later.segments.len());
+        for piece in &later.segments {
+            let (start, end) = (piece.old, piece.old + piece.length);
+            let first = self.segments.partition_point(|own| own.new + own.length <= start);
+            for own in self.segments.iter().skip(first).take_while(|own| own.new < end) {
+                let (from, to) = (own.new.max(start), (own.new + own.length).min(end));
+                segments.push(Segment {
+                    new: piece.new + (from - start),
+                    old: own.old + (from - own.new),
+                    length: to - from,
+                });
+            }
+        }
+        Self { old: self.old, new: later.new, segments }
     }
 
     /// A place in the new text, as the engine counts columns → the place in the old one, as people do.
@@ -197,6 +227,27 @@ mod tests {
             let mut at = Location { file: String::new(), row: engine.0, col: engine.1 };
             rewritten.original(&mut at);
             assert_eq!((at.row, at.col), want, "{engine:?}");
+        }
+    }
+
+    #[test]
+    fn two_rewritings_are_one() {
+        let mut first = Rewriter::new("abcdef");
+        first.copy(2);
+        first.insert("--");
+        first.skip(3);
+        let first = first.finish();
+        assert_eq!(first.text(), "ab--def");
+        let mut second = Rewriter::new("ab--def");
+        second.skip(1);
+        second.copy(5);
+        second.insert("+");
+        let both = first.clone().then(second.finish());
+        assert_eq!(both.text(), "b--d+ef");
+        for (col, want) in [(1, 2), (2, 3), (4, 4), (5, 5), (6, 5), (7, 6)] {
+            let mut at = Location { file: String::new(), row: 1, col };
+            both.original(&mut at);
+            assert_eq!(at.col, want, "{col}");
         }
     }
 }

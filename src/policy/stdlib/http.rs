@@ -107,7 +107,8 @@ fn answer(parameters: &Object) -> Result<Value, Failure> {
 
 // === parameters ===
 
-fn names(parameters: &Object) -> Result<(), BuiltinError> {
+/// Are its members those of a request?
+pub(super) fn names(parameters: &Object) -> Result<(), BuiltinError> {
     let set = |names: Vec<String>| format!("{{{}}}", names.join(", "));
     let unknown = parameters.iter_sorted().filter(|(name, _)| match name {
         Value::String(name) => !PARAMETERS.contains(&&**name),
@@ -320,8 +321,34 @@ fn is_json(content_type: &str) -> bool {
 /// million digits) is no null: a rule that asks for what is missing could allow what OPA denies.
 fn decode_json(text: &str) -> Outcome {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<Box<RawValue>>();
-    let Some(Ok(first)) = values.next() else { return Ok(Value::Null) };
-    document::parse_json(first.get()).map_err(|error| BuiltinError::Limit(format!("body cannot be read: {error}")))
+    let whole = values.next().and_then(Result::ok);
+    let Some(first) = whole.as_deref().map(RawValue::get).or_else(|| leading_scalar(text)) else {
+        return Ok(Value::Null);
+    };
+    document::parse_json(first).map_err(|error| BuiltinError::Limit(format!("body cannot be read: {error}")))
+}
+
+/// The number or word that a text starts with, whatever comes after it: Go's reader looks no further.
+fn leading_scalar(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    if let Some(word) = ["true", "false", "null"].into_iter().find(|word| text.starts_with(word)) {
+        return Some(word);
+    }
+    let bytes = text.as_bytes();
+    let digits = |from: usize| bytes.iter().skip(from).take_while(|byte| byte.is_ascii_digit()).count();
+    let mut end = usize::from(text.starts_with('-'));
+    end += match bytes.get(end)? {
+        b'0' => 1,
+        _ => Some(digits(end)).filter(|count| *count > 0)?,
+    };
+    if bytes.get(end) == Some(&b'.') {
+        end += 1 + Some(digits(end + 1)).filter(|count| *count > 0)?;
+    }
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        end += 1 + usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+        end += Some(digits(end)).filter(|count| *count > 0)?;
+    }
+    text.get(..end)
 }
 
 /// What is no YAML is null in OPA too; but the readers differ in what they take, so doubt ends the evaluation.

@@ -91,7 +91,7 @@ pub(super) fn wrong_type(index: usize, want: &str, got: Option<&Value>) -> Built
 }
 
 /// OPA's name of a value's type.
-pub(super) fn type_name(value: &Value) -> &'static str {
+pub(in super::super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

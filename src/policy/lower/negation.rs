@@ -1,0 +1,298 @@
+//! `not` as OPA evaluates it. OPA takes calls, and most references, out of a negated expression and evaluates them before
+//! it: where one is undefined, the body ends there, and `not startswith(input.path, "/x")` without a path does **not**
+//! hold. For the engine it would. So a statement that asks for those values goes before the negated one, in the text that
+//! the engine gets; it asks for nothing else, and what OPA leaves inside of the negation stays there:
+//! a reference as the whole expression, or on one side of `==`.
+
+use regorus::unstable::{BoolOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleHead, WithModifier};
+
+use super::{
+    print::Printer,
+    rewrite::{Rewriter, Rewritten},
+};
+use crate::policy::{LoadError, solutions::extent, syntax};
+
+/// Statements to put in, by offset.
+struct Negations<'n> {
+    is_document: &'n dyn Fn(&str) -> bool,
+    found: Vec<(usize, String)>,
+    printed: usize,
+}
+
+/// Most text that is put into one module: a negation in a negation is written twice.
+const MOST: usize = 1 << 20;
+
+/// The statements that a module needs. `is_document` tells whether a name may stand for a document or a rule.
+pub(super) fn of_module(
+    file: &str,
+    text: &str,
+    module: &Module,
+    is_document: &dyn Fn(&str) -> bool,
+) -> Result<Option<Rewritten>, LoadError> {
+    let imports: Vec<String> = module.imports.iter().filter_map(|import| syntax::imported_name(import)).collect();
+    let is_document = |name: &str| is_document(name) || imports.iter().any(|import| import == name);
+    let mut negations = Negations { is_document: &is_document, found: Vec::new(), printed: 0 };
+    for rule in &module.policy {
+        match &**rule {
+            Rule::Default { value, .. } => negations.expr(value),
+            Rule::Spec { head, bodies, .. } => {
+                negations.head(head);
+                for body in bodies {
+                    negations.body(text, &body.query);
+                    if let Some(assign) = &body.assign {
+                        negations.expr(&assign.value);
+                    }
+                }
+            }
+        }
+    }
+    negations.finish(file, text)
+}
+
+/// The statements that an ad-hoc query needs.
+pub(super) fn of_query(
+    file: &str,
+    text: &str,
+    query: &Query,
+    is_document: &dyn Fn(&str) -> bool,
+) -> Result<Option<Rewritten>, LoadError> {
+    let mut negations = Negations { is_document, found: Vec::new(), printed: 0 };
+    negations.query(query);
+    negations.finish(file, text)
+}
+
+/// What has to be defined before a negated statement is evaluated, as a statement; `None`: nothing.
+pub(super) fn guard(
+    statement: &LiteralStmt,
+    is_document: &dyn Fn(&str) -> bool,
+    printer: &mut Printer<'_>,
+) -> Option<String> {
+    let Literal::NotExpr { expr, .. } = &statement.literal else { return None };
+    let mut needed = Vec::new();
+    whole(expr, is_document, &mut needed);
+    if needed.is_empty() {
+        return None;
+    }
+    let terms: Vec<String> = needed.into_iter().map(|term| printer.expr(term)).collect();
+    // An array is defined when all that is in it is, and never null.
+    let mut text = format!("[{}] != null", terms.join(", "));
+    for WithModifier { refr, r#as, .. } in &statement.with_mods {
+        text.push_str(&format!(" with {} as {}", printer.expr(refr), printer.expr(r#as)));
+    }
+    Some(text)
+}
+
+// === impl Negations ===
+
+impl Negations<'_> {
+    fn finish(mut self, file: &str, text: &str) -> Result<Option<Rewritten>, LoadError> {
+        if self.found.is_empty() {
+            return Ok(None);
+        }
+        self.found.sort_by_key(|(start, _)| *start);
+        if self.printed > MOST {
+            return Err(LoadError::in_file("rego_limit_error", file, "negations are nested too deeply"));
+        }
+        let mut rewriter = Rewriter::new(text);
+        for (at, added) in &self.found {
+            rewriter.copy(*at);
+            rewriter.insert(added);
+        }
+        Ok(Some(rewriter.finish()))
+    }
+
+    fn head(&mut self, head: &RuleHead) {
+        match head {
+            RuleHead::Compr { refr, assign, .. } | RuleHead::Func { refr, assign, .. } => {
+                self.expr(refr);
+                if let Some(assign) = assign {
+                    self.expr(&assign.value);
+                }
+            }
+            RuleHead::Set { refr, key, .. } => {
+                self.expr(refr);
+                if let Some(key) = key {
+                    self.expr(key);
+                }
+            }
+        }
+    }
+
+    /// A body may be one statement without braces.
+    fn body(&mut self, text: &str, query: &Query) {
+        let known = self.found.len();
+        self.query(query);
+        if let [statement] = query.stmts.as_slice()
+            && statement.span.start == query.span.start
+            && let (start, end) = extent(text, statement)
+            && let Some((at, guard)) = self.found.get_mut(known)
+            && *at == start
+        {
+            guard.insert_str(0, "{ ");
+            self.found.push((end, " }".to_owned()));
+        }
+    }
+
+    fn query(&mut self, query: &Query) {
+        for statement in &query.stmts {
+            let mut printer = Printer::new(self.is_document, MOST.saturating_sub(self.printed));
+            if let Some(guard) = guard(statement, self.is_document, &mut printer) {
+                self.printed =
+                    self.printed.saturating_add(guard.len()).saturating_add(usize::from(printer.is_spent()) * MOST);
+                let start = usize::try_from(statement.span.start).unwrap_or(usize::MAX);
+                self.found.push((start, guard + "; "));
+            }
+            match &statement.literal {
+                Literal::SomeVars { .. } => {}
+                Literal::SomeIn { collection: expr, .. }
+                | Literal::Expr { expr, .. }
+                | Literal::NotExpr { expr, .. } => self.expr(expr),
+                Literal::Every { domain, query, .. } => {
+                    self.expr(domain);
+                    self.query(query);
+                }
+            }
+            for modifier in &statement.with_mods {
+                self.expr(&modifier.r#as);
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match expr {
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
+                self.expr(term);
+                self.query(query);
+            }
+            Expr::ObjectCompr { key, value, query, .. } => {
+                self.expr(key);
+                self.expr(value);
+                self.query(query);
+            }
+            other => parts(other).into_iter().for_each(|part| self.expr(part)),
+        }
+    }
+}
+
+/// What OPA takes out of an expression that is a statement.
+fn whole<'e>(expr: &'e Expr, is_document: &dyn Fn(&str) -> bool, needed: &mut Vec<&'e Expr>) {
+    match expr {
+        Expr::AssignExpr { lhs, rhs, .. } | Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } => {
+            side(lhs, is_document, needed);
+            side(rhs, is_document, needed);
+        }
+        Expr::Call { .. }
+        | Expr::BoolExpr { .. }
+        | Expr::ArithExpr { .. }
+        | Expr::BinExpr { .. }
+        | Expr::Membership { .. } => {
+            parts(expr).into_iter().for_each(|part| inner(part, is_document, needed));
+        }
+        term => side(term, is_document, needed),
+    }
+}
+
+/// A term that may stay where it is; what it is made of may not.
+fn side<'e>(expr: &'e Expr, is_document: &dyn Fn(&str) -> bool, needed: &mut Vec<&'e Expr>) {
+    match expr {
+        Expr::Var { .. } => {}
+        Expr::RefDot { refr, .. } => side(refr, is_document, needed),
+        Expr::RefBrack { refr, index, .. } => {
+            side(refr, is_document, needed);
+            inner(index, is_document, needed);
+        }
+        other => inner(other, is_document, needed),
+    }
+}
+
+fn inner<'e>(expr: &'e Expr, is_document: &dyn Fn(&str) -> bool, needed: &mut Vec<&'e Expr>) {
+    match expr {
+        Expr::Var { span, .. } if is_document(span.text()) => needed.push(expr),
+        Expr::Array { .. } | Expr::Set { .. } | Expr::Object { .. } => {
+            parts(expr).into_iter().for_each(|part| inner(part, is_document, needed));
+        }
+        Expr::RefDot { .. }
+        | Expr::RefBrack { .. }
+        | Expr::Call { .. }
+        | Expr::BoolExpr { .. }
+        | Expr::ArithExpr { .. }
+        | Expr::BinExpr { .. }
+        | Expr::AssignExpr { .. }
+        | Expr::Membership { .. } => needed.push(expr),
+        // A comprehension is always defined.
+        _ => {}
+    }
+}
+
+/// The expressions that an expression is made of; a function's name is none, nor what a comprehension holds.
+fn parts(expr: &Expr) -> Vec<&Ref<Expr>> {
+    match expr {
+        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().collect(),
+        Expr::Object { fields, .. } => fields.iter().flat_map(|(_, key, value)| [key, value]).collect(),
+        Expr::Call { params, .. } => params.iter().collect(),
+        Expr::UnaryExpr { expr, .. } => vec![expr],
+        Expr::RefDot { refr, .. } => vec![refr],
+        Expr::RefBrack { refr, index, .. } => vec![refr, index],
+        Expr::BinExpr { lhs, rhs, .. }
+        | Expr::BoolExpr { lhs, rhs, .. }
+        | Expr::ArithExpr { lhs, rhs, .. }
+        | Expr::AssignExpr { lhs, rhs, .. } => vec![lhs, rhs],
+        Expr::Membership { key, value, collection, .. } => key.iter().chain([value, collection]).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::{
+        DataPath, EvalOptions, Outcome, PolicySet, Settings, Source, SourceFile, SourceKind, parse_json,
+    };
+
+    /// What OPA 1.22.2 says where `input` is `{"o": {}}`.
+    #[test]
+    fn a_negation_holds_only_where_what_opa_evaluates_before_it_is_defined() {
+        for (body, want) in [
+            ("not input.no", true),
+            ("not input.no == 1", true),
+            ("not input.no == input.other", true),
+            ("not (input.no == 1)", true),
+            ("not nothing", true),
+            ("not nothing == 1", true),
+            ("not f(1) == input.no", true),
+            ("not data.p.nope", true),
+            ("not {x | x := input.no}[3]", true),
+            ("{ x := input.o; not x.no == 1 }", true),
+            ("not startswith(\"b\", \"a\")", true),
+            ("not input.no != 1", false),
+            ("not input.no < 1", false),
+            ("not startswith(input.no, \"a\")", false),
+            ("not f(input.no)", false),
+            ("not f(nothing)", false),
+            ("not [1, input.no]", false),
+            ("not [input.no] == [1]", false),
+            ("not {\"a\": input.no} == {\"a\": 1}", false),
+            ("not input.no + 1 == 2", false),
+            ("not count(input.no) == 2", false),
+            ("not max([count(input.no)]) > 3", false),
+            ("not input.no in [1]", false),
+            ("not 1 in input.no", false),
+            ("not input[input.no]", false),
+            ("not f(1)[input.no]", false),
+            ("{ x := input.o; not startswith(x.no, \"a\") }", false),
+            ("count([1 | not f(input.no)]) == 1", false),
+            ("every x in [1] { not f(input.no) > x }", false),
+            ("{ not startswith(input.no, # why\n\t\"a\") }", false),
+        ] {
+            let text = format!("package p\nf(x) := x\nnothing if input.none\nr if {body}\nelse := false");
+            let file = SourceFile { path: "p.rego".to_owned(), bytes: text.into_bytes() };
+            let kind = SourceKind::Plain { prefix: Vec::new() };
+            let source = Source { name: String::new(), origin: "p".to_owned(), kind, files: vec![file] };
+            let set = PolicySet::load(vec![source], &Settings::default())
+                .unwrap_or_else(|errors| panic!("{body}: {errors:?}"));
+            let input = parse_json("{\"o\": {}}").unwrap();
+            let path = DataPath::from_slash("p/r");
+            let found = set.evaluate(&path, Some(input), &EvalOptions::default()).unwrap();
+            assert_eq!(found, Outcome::Value(want.into()), "{body}");
+        }
+    }
+}
