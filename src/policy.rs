@@ -7,9 +7,10 @@
 //! Reading order: [`mod@source`] and [`bundle`] (files → modules and data), [`document`] (JSON and YAML), [`scan`],
 //! [`syntax`], [`graph`] and [`check`] (what is refused before anything runs), [`lower`], [`builtins`] and [`guard`]
 //! (what policies may call, and for how much), [`http`] (the port of
-//! `http.send`), [`set`] (load and evaluate), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
+//! `http.send`), [`set`] (load and evaluate), [`blame`] (whose error it was), [`query`] and [`solutions`] (ad-hoc queries), [`testing`] (test
 //! rules), [`json`] (values as OPA writes them).
 
+mod blame;
 mod builtins;
 mod bundle;
 mod check;

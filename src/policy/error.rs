@@ -260,6 +260,14 @@ fn classify(message: String) -> (EvalErrorKind, String) {
     if has("internal error") || has("Loop hoisting") || has("binding plan") || has("not a valid rule path") {
         return (Internal, message);
     }
+    if is_of_type(&message) {
+        return (Type, message);
+    }
+    (Builtin, message)
+}
+
+/// Does the engine complain about the type of a value?
+pub(super) fn is_of_type(message: &str) -> bool {
     const TYPES: [&str; 8] = [
         "expects",
         "must be ",
@@ -270,10 +278,7 @@ fn classify(message: String) -> (EvalErrorKind, String) {
         "is not a ",
         "marshaling option",
     ];
-    if TYPES.iter().any(|needle| has(needle)) {
-        return (Type, message);
-    }
-    (Builtin, message)
+    TYPES.iter().any(|needle| message.contains(needle))
 }
 
 #[cfg(test)]

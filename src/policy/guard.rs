@@ -3,26 +3,26 @@
 //! runs; what is refused ends the evaluation, whatever its mode, because undefined could turn a deny into an allow.
 
 mod measure;
+mod native;
 mod paths;
 
 use std::{
     cell::Cell,
-    sync::LazyLock,
     time::{Duration, Instant},
 };
 
-use regorus::{
-    LimitError, Source, Value,
-    unstable::{BUILTINS, Expr, Parser, Ref, Span},
-};
+use regorus::Value;
 
+pub(super) use self::native::engine;
 use self::{
     measure::{NODE, bits, depth, weigh, weight},
+    native::{failed, no_number},
     paths::reachable_paths,
 };
 use super::{
-    builtins::{Builtin, BuiltinError, TYPE_MARK},
+    builtins::{Builtin, BuiltinError},
     document,
+    stdlib::type_name,
     yaml::to_yaml,
 };
 
@@ -117,7 +117,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("glob.quote_meta", 1, |a| pattern("glob.quote_meta", a, 0, 0)),
         guarded("graph.reachable", 2, |a| sized("graph.reachable", a)),
         guarded("graph.reachable_paths", 2, reachable_paths),
-        guarded("hex.decode", 1, |a| sized("hex.decode", a)),
+        guarded("hex.decode", 1, hex_decode),
         guarded("hex.encode", 1, |a| sized("hex.encode", a)),
         guarded("indexof", 2, |a| product("indexof", a)),
         guarded("indexof_n", 2, |a| product("indexof_n", a)),
@@ -424,14 +424,36 @@ fn number(name: &'static str, args: &[Value]) -> Outcome {
     {
         return Err(limit(name, "number has too many digits"));
     }
-    engine(name, args)
+    engine(name, args).map_err(|error| match error {
+        BuiltinError::Failed(sentence) if sentence.contains("could not parse") => {
+            failed(format!("{name}: {}", no_number(name, text(args, 0))))
+        }
+        other => other,
+    })
+}
+
+fn hex_decode(args: &[Value]) -> Outcome {
+    let text = text(args, 0);
+    sized("hex.decode", args).map_err(|error| match error {
+        BuiltinError::Failed(sentence) if !sentence.is_empty() => {
+            let wrong = text.chars().find(|c| !c.is_ascii_hexdigit());
+            failed(match wrong {
+                Some(c) => format!("hex.decode: encoding/hex: invalid byte: U+{:04X} '{c}'", u32::from(c)),
+                None => "hex.decode: encoding/hex: odd length hex string".to_owned(),
+            })
+        }
+        other => other,
+    })
 }
 
 fn parse(name: &'static str, args: &[Value], read: fn(&str) -> Result<Value, document::DocumentError>) -> Outcome {
     match args {
         [Value::String(text)] if text.len() > MAX_BYTES => Err(too_much(name)),
         [Value::String(text)] => read(text).map_err(|error| BuiltinError::Failed(format!("{name}: {error}"))),
-        _ => Err(BuiltinError::Type(format!("{name}: operand 1 must be string"))),
+        _ => {
+            let got = args.first().map_or("undefined", type_name);
+            Err(BuiltinError::Type(format!("{name}: operand 1 must be string but got {got}")))
+        }
     }
 }
 
@@ -475,29 +497,4 @@ fn patch(args: &[Value]) -> Outcome {
         }
     }
     engine("json.patch", args)
-}
-
-// === the engine's own ===
-
-/// A place and parameters for the engine's builtins, which name them in their errors only.
-static NOWHERE: LazyLock<Option<(Span, Vec<Ref<Expr>>)>> = LazyLock::new(|| {
-    let source = Source::from_contents("builtin".to_owned(), "null".to_owned()).ok()?;
-    let expr = Parser::new(&source).ok()?.parse_expr().ok()?;
-    let span = expr.span().clone();
-    Some((span, vec![Ref::new(expr); 8]))
-});
-
-pub(super) fn engine(name: &'static str, args: &[Value]) -> Outcome {
-    let (Some((call, _)), Some((span, params))) = (BUILTINS.get(name), &*NOWHERE) else {
-        return Err(BuiltinError::Failed(format!("{name} is not available")));
-    };
-    let strict = CURRENT.with(Cell::get).is_some_and(|current| current.strict);
-    let params = params.get(..args.len()).unwrap_or_default();
-    call(span, params, args, strict).map_err(|error| {
-        if error.downcast_ref::<LimitError>().is_some() {
-            return limit(name, error);
-        }
-        let message = super::error::Rendered::parse(&format!("{error:#}")).message;
-        BuiltinError::Failed(message.replace(TYPE_MARK, ""))
-    })
 }

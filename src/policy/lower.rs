@@ -28,7 +28,7 @@ use super::{
     syntax::{Mention, MentionKind, Names, RuleFacts},
 };
 
-pub(super) use self::render::template_string;
+pub(super) use self::{render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -134,6 +134,11 @@ pub(super) fn library(names: &BTreeSet<String>) -> Option<String> {
     Some(text)
 }
 
+/// The builtin whose function stands in a row of the module of [`library`].
+pub(super) fn in_library(names: &BTreeSet<String>, row: u32) -> Option<&str> {
+    names.iter().nth(usize::try_from(row).ok()?.checked_sub(2)?).map(String::as_str)
+}
+
 /// Not the builtin's own name: inside of its package, a function named `count` would call itself.
 fn function(name: &str) -> String {
     format!("call__{}", name.replace('.', "__"))
@@ -185,6 +190,11 @@ impl Negations {
 // === impl Origins ===
 
 impl Origins {
+    /// Was this text rewritten?
+    pub(super) fn has(&self, file: &str) -> bool {
+        self.0.contains_key(file)
+    }
+
     /// A place in a rewritten text → the place in the original.
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(origin) = self.0.get(&location.file) {

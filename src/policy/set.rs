@@ -12,8 +12,8 @@ use aws_lc_rs::digest;
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
-    BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, ModuleInfo, Outcome,
-    Settings, Source, builtins,
+    BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, Location,
+    ModuleInfo, Outcome, Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
     check::{self, Facts},
     error::{Rendered, classify_compile},
@@ -24,7 +24,7 @@ use super::{
     panics,
     path::{Place, Tree, member},
     scan,
-    syntax::RuleFacts,
+    syntax::{Callee, RuleFacts},
 };
 
 /// Steps of the interpreter between two looks at the clock: some microseconds.
@@ -224,7 +224,8 @@ impl PolicySet {
                     let value = engine.eval_rule(engine_path.to_owned());
                     prints.extend(engine.take_prints()?);
                     value
-                })?;
+                });
+                let whole = whole.map_err(|error| self.explained(error, &self.machine))?;
                 match rest {
                     [] => whole,
                     rest => match member(&whole, rest) {
@@ -238,7 +239,8 @@ impl PolicySet {
                     let result = engine.eval_query(query.to_owned(), false);
                     prints.extend(engine.take_prints()?);
                     result
-                })?;
+                });
+                let result = result.map_err(|error| self.explained(error, &self.machine))?;
                 let row = result.result.into_iter().next();
                 let value = row.and_then(|row| row.expressions.into_iter().next()).map(|e| e.value);
                 let Some(mut value) = value else { return Ok(Outcome::Undefined) };
@@ -275,6 +277,7 @@ impl PolicySet {
         let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
         let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
+        let original = text;
         let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
         let mut negations = Negations::default();
         let text = negations
@@ -288,14 +291,52 @@ impl PolicySet {
             let results = engine.eval_query(text, false)?;
             Ok((results, engine.take_prints()?))
         });
-        result.map_err(|mut error| {
-            if let Some(at) = error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
+        result.map_err(|mut error| match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
+            Some(at) => {
                 at.file = QUERY.to_owned();
                 negations.original(at);
                 edits.original(at);
+                blame::in_query(&mut error, original);
+                error
             }
-            error
+            None => self.explained(error, machine),
         })
+    }
+
+    /// An error in the modules as people are told it.
+    fn explained(&self, mut error: EvalError, machine: &Machine) -> EvalError {
+        let Some(at) = &error.location else { return error };
+        if at.file == lower::LIBRARY {
+            if let Some(name) = lower::in_library(&machine.lowered, at.row) {
+                blame::in_library(&mut error, name);
+                error.location = self.only_call(name);
+            }
+            return error;
+        }
+        let Some(file) = self.files.iter().find(|file| file.id == at.file) else { return error };
+        blame::in_file(&mut error, file);
+        if let Some(at) = &mut error.location {
+            if machine.origins.has(&at.file) {
+                machine.origins.original(at);
+            } else {
+                blame::in_characters(at, &file.text);
+            }
+        }
+        error
+    }
+
+    /// Where a builtin is called, if that is one place.
+    fn only_call(&self, name: &str) -> Option<Location> {
+        let calls = self.facts.rules.iter().flat_map(|rule| &rule.calls);
+        let mut calls = calls.filter(|call| matches!(&call.callee, Callee::Builtin(callee) if callee == name));
+        let (call, None) = (calls.next()?, calls.next()) else { return None };
+        let mut at = call.location.clone();
+        let file = self.files.iter().find(|file| file.display == at.file)?;
+        at.file.clone_from(&file.id);
+        if !self.machine.origins.has(&file.id) {
+            blame::in_characters(&mut at, &file.text);
+        }
+        Some(at)
     }
 }
 
@@ -386,7 +427,6 @@ impl Machine {
                 if let Some(at) = &mut error.location {
                     self.negations.original(at);
                     self.edits.original(at);
-                    self.origins.original(at);
                 }
                 Err(error)
             }

@@ -272,7 +272,7 @@ fn variable(span: &Span, found: &mut BTreeMap<String, Location>) {
 }
 
 /// The parts of an expression that share its variables; not the name of a function.
-fn children(expr: &Expr) -> Vec<&Expr> {
+pub(super) fn children(expr: &Expr) -> Vec<&Expr> {
     match expr {
         Expr::RefBrack { refr, index, .. } => vec![refr, index],
         Expr::RefDot { refr, .. } => vec![refr],

@@ -345,7 +345,7 @@ fn arity(rule: &Rule) -> Option<usize> {
 }
 
 /// One step of a reference.
-enum Link<'a> {
+pub(super) enum Link<'a> {
     Name(String),
     Computed(&'a Ref<Expr>),
 }
@@ -364,7 +364,7 @@ impl Link<'_> {
 }
 
 /// A reference as its root variable and its links; `None` when it starts with something else than a variable.
-fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
+pub(super) fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     let mut links = Vec::new();
     let mut at = expr;
     let root = loop {

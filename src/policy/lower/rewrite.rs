@@ -196,6 +196,12 @@ pub(super) fn place(text: &str, offset: usize) -> (u32, u32) {
     Lines::new(text).place(offset)
 }
 
+/// A place as the engine counts columns → the same in characters.
+pub(in crate::policy) fn characters(text: &str, row: u32, col: u32) -> (u32, u32) {
+    let lines = Lines::new(text);
+    lines.engine_offset(row, col).map_or((row, col), |offset| lines.place(offset))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
