@@ -31,9 +31,17 @@ pub enum InputError {
     NotAnObject,
 }
 
+/// A caller, with what policy sees of its token: made once for each verified token, not for each request.
+#[derive(Debug, Clone)]
+pub struct KnownCaller {
+    caller: Caller,
+    /// `input.token`; `None` for an anonymous caller.
+    token: Option<Value>,
+}
+
 /// The input for a door that sees the application's request: `token`, `live`, `request`, `meta`.
 #[must_use]
-pub fn for_access(request: &AccessRequest, caller: &Caller, snapshot: &Snapshot, now: SystemTime) -> Value {
+pub fn for_access(request: &AccessRequest, caller: &KnownCaller, snapshot: &Snapshot, now: SystemTime) -> Value {
     let mut document = asserted(caller, snapshot, now);
     document.insert(Value::from("request"), request_value(request));
     Value::from(document)
@@ -46,7 +54,7 @@ pub fn for_access(request: &AccessRequest, caller: &Caller, snapshot: &Snapshot,
 /// [`InputError`] when the input sets a key of [`RESERVED`], whatever its value, or is not an object.
 pub fn for_document(
     document: Option<Value>,
-    caller: &Caller,
+    caller: &KnownCaller,
     snapshot: &Snapshot,
     now: SystemTime,
 ) -> Result<Value, InputError> {
@@ -67,16 +75,36 @@ pub fn for_document(
 }
 
 /// `token`, `live` and `meta`: each only when there is something to assert.
-fn asserted(caller: &Caller, snapshot: &Snapshot, now: SystemTime) -> BTreeMap<Value, Value> {
+fn asserted(known: &KnownCaller, snapshot: &Snapshot, now: SystemTime) -> BTreeMap<Value, Value> {
     let mut document = BTreeMap::new();
-    if let Caller::Verified(claims) = caller {
-        document.insert(Value::from("token"), token_value(claims));
+    if let (Caller::Verified(claims), Some(token)) = (&known.caller, &known.token) {
+        document.insert(Value::from("token"), token.clone());
         if let Some(live) = live_value(claims, snapshot) {
             document.insert(Value::from("live"), live);
         }
     }
     document.insert(Value::from("meta"), meta_value(snapshot, now));
     document
+}
+
+// === impl KnownCaller ===
+
+impl KnownCaller {
+    /// Converts the claims for policy.
+    #[must_use]
+    pub fn new(caller: Caller) -> Self {
+        let token = match &caller {
+            Caller::Anonymous => None,
+            Caller::Verified(claims) => Some(token_value(claims)),
+        };
+        Self { caller, token }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
 }
 
 fn token_value(claims: &VerifiedClaims) -> Value {

@@ -97,7 +97,7 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
     let Identified { snapshot, caller, verification } = identified;
     let nowhere = DataPath::default();
     let about = Record {
-        caller: Some(caller),
+        caller: Some(caller.caller()),
         verification: *verification,
         ..record(arrival, snapshot, entrypoint_path(snapshot, &nowhere))
     };

@@ -18,16 +18,17 @@ use http::{
 use super::{App, TokenSource, answer::Answer};
 use crate::{
     authorize::{self, DenyReason},
+    input::KnownCaller,
     request::parse_query,
     snapshot::Snapshot,
-    token::{Caller, RawToken},
+    token::RawToken,
 };
 
 /// A caller, and the snapshot that it was verified against: the rest of the request uses the same one.
 #[derive(Debug)]
 pub(super) struct Identified {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) caller: Caller,
+    pub(super) caller: KnownCaller,
     /// How long the token took; `None` without one.
     pub(super) verification: Option<Duration>,
 }
@@ -98,7 +99,7 @@ pub(super) async fn identify(
     let began = Instant::now();
     let look = |snapshot: &Snapshot| match &presented {
         Some(raw) => app.tokens.identify(snapshot, raw, SystemTime::now()),
-        None => authorize::identify(snapshot, None, SystemTime::now()),
+        None => authorize::identify(snapshot, None, SystemTime::now()).map(KnownCaller::new),
     };
     let mut result = look(&snapshot);
     if let Err(DenyReason::Token(error)) = &result

@@ -27,11 +27,10 @@ use super::{
 };
 use crate::{
     authorize::DecisionId,
-    input::{self, InputError},
+    input::{self, InputError, KnownCaller},
     policy::{DataPath, Value},
     snapshot::Snapshot,
     telemetry::Record,
-    token::Caller,
 };
 
 /// The door's name in decision events and metrics.
@@ -135,7 +134,7 @@ fn data_path(parts: &Parts, route: &str) -> Result<DataPath, Answer> {
 struct Asker {
     snapshot: Arc<Snapshot>,
     /// `None`: nobody looked (`passthrough`).
-    caller: Option<Caller>,
+    caller: Option<KnownCaller>,
     verification: Option<Duration>,
 }
 

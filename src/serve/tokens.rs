@@ -10,6 +10,7 @@ use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     authorize::{self, DenyReason},
+    input::KnownCaller,
     snapshot::Snapshot,
     telemetry::Counter,
     token::{Caller, Fingerprint, KeySet, Profiles, RawToken, VerifiedClaims},
@@ -37,6 +38,8 @@ pub(super) struct VerifiedTokens {
 #[derive(Debug, Clone)]
 struct Entry {
     claims: Arc<VerifiedClaims>,
+    /// The claims as policy sees them, and whose they are.
+    known: KnownCaller,
     profiles: Arc<Profiles>,
     keys: Arc<KeySet>,
 }
@@ -67,23 +70,30 @@ impl VerifiedTokens {
     ///
     /// # Errors
     /// As [`authorize::identify`].
-    pub(super) fn identify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<Caller, DenyReason> {
-        let Some(cache) = &self.cache else { return authorize::identify(snapshot, Some(raw), now) };
+    pub(super) fn identify(
+        &self,
+        snapshot: &Snapshot,
+        raw: &RawToken,
+        now: SystemTime,
+    ) -> Result<KnownCaller, DenyReason> {
+        let verify = || authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
+        let Some(cache) = &self.cache else { return verify() };
         let fingerprint = raw.fingerprint();
         if let Some(entry) = cache.get(&fingerprint).filter(|entry| entry.holds(snapshot, now)) {
             self.hits.inc();
-            return Ok(Caller::Verified(entry.claims));
+            return Ok(entry.known);
         }
         self.misses.inc();
         // Whatever the entry lacked, the pipeline finds the exact reason.
-        let caller = authorize::identify(snapshot, Some(raw), now)?;
-        if let Caller::Verified(claims) = &caller
+        let known = verify()?;
+        if let Caller::Verified(claims) = known.caller()
             && let Some(keys) = snapshot.keys.get(claims.issuer())
         {
             let (claims, keys) = (Arc::clone(claims), Arc::clone(keys));
-            cache.insert(fingerprint, Entry { claims, profiles: Arc::clone(&snapshot.profiles), keys });
+            let entry = Entry { claims, known: known.clone(), profiles: Arc::clone(&snapshot.profiles), keys };
+            cache.insert(fingerprint, entry);
         }
-        Ok(caller)
+        Ok(known)
     }
 }
 
@@ -103,7 +113,8 @@ impl Entry {
 
 impl Weighter<Fingerprint, Entry> for Weight {
     fn weight(&self, _: &Fingerprint, entry: &Entry) -> u64 {
-        (ENTRY_BYTES + entry.claims.size()).max(self.share)
+        // The claims are there twice: as they were verified, and as policy sees them.
+        (ENTRY_BYTES + 2 * entry.claims.size()).max(self.share)
     }
 }
 
@@ -205,7 +216,7 @@ mod tests {
         }
     }
 
-    fn shown(result: Result<Caller, DenyReason>) -> String {
+    fn shown(result: Result<KnownCaller, DenyReason>) -> String {
         match result {
             Ok(caller) => format!("{caller:?}"),
             Err(reason) => reason.to_string(),
@@ -226,7 +237,7 @@ mod tests {
                     let (raw, snapshot) = (&world.tokens[token], &world.snapshots[snapshot]);
                     let now = UNIX_EPOCH + Duration::from_secs(START + later);
                     let cached = shown(cache.identify(snapshot, raw, now));
-                    prop_assert_eq!(cached, shown(authorize::identify(snapshot, Some(raw), now)));
+                    prop_assert_eq!(cached, shown(authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new)));
                 }
                 Ok(())
             });

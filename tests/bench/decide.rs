@@ -94,11 +94,11 @@ impl Case {
         UNIX_EPOCH + Duration::from_secs(NOW)
     }
 
-    fn verify(&self) -> token::Caller {
-        authorize::identify(&self.snapshot, Some(&self.raw), self.now()).unwrap()
+    fn verify(&self) -> input::KnownCaller {
+        input::KnownCaller::new(authorize::identify(&self.snapshot, Some(&self.raw), self.now()).unwrap())
     }
 
-    fn input(&self, caller: &token::Caller) -> Value {
+    fn input(&self, caller: &input::KnownCaller) -> Value {
         let document = Value::from_json_str(BODY).unwrap();
         input::for_document(Some(document), caller, &self.snapshot, self.now()).unwrap()
     }

@@ -29,7 +29,7 @@ pub(super) fn of_module(
     module: &Module,
     is_document: &dyn Fn(&str) -> bool,
 ) -> Result<Option<Rewritten>, LoadError> {
-    let imports: Vec<String> = module.imports.iter().filter_map(|import| syntax::imported_name(import)).collect();
+    let imports: Vec<String> = module.imports.iter().filter_map(syntax::imported_name).collect();
     let is_document = |name: &str| is_document(name) || imports.iter().any(|import| import == name);
     let mut negations = Negations { is_document: &is_document, found: Vec::new(), printed: 0 };
     for rule in &module.policy {

@@ -111,7 +111,7 @@ impl<'n> Printer<'n> {
             statements.extend(negation::guard(statement, is_document, self));
             let mut text = match &statement.literal {
                 Literal::SomeVars { vars, .. } => {
-                    format!("some {}", vars.iter().map(|var| var.text()).collect::<Vec<_>>().join(", "))
+                    format!("some {}", vars.iter().map(regorus::unstable::Span::text).collect::<Vec<_>>().join(", "))
                 }
                 Literal::SomeIn { key, value, collection, .. } => {
                     let key = key.as_ref().map(|key| self.expr(key) + ", ").unwrap_or_default();

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{Asker, Context, DOOR, data_path, meta, nanoseconds, no_arrival, reference};
 use crate::{
     authorize::{self, DecisionId},
+    input::KnownCaller,
     policy::{DataPath, EvalOptions, Outcome, Value},
     serve::{
         App,
@@ -246,7 +247,7 @@ pub(super) async fn ask(
         outcome,
         reason,
         detail: None,
-        caller: asker.caller.as_ref(),
+        caller: asker.caller.as_ref().map(KnownCaller::caller),
         requested_by: &context.arrival.peer.text,
         request_number: context.arrival.number,
         verification: asker.verification,
