@@ -222,6 +222,7 @@ impl Origins {
         }
         self.original(&mut facts.location);
         facts.references.iter_mut().for_each(|reference| self.original(&mut reference.location));
+        facts.misreadings.iter_mut().for_each(|(_, location)| self.original(location));
         facts.calls.iter_mut().for_each(|call| self.original(&mut call.location));
     }
 
