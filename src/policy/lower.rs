@@ -182,7 +182,7 @@ impl Negations {
     /// A place in the text that the engine got → the place before.
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(rewritten) = self.0.get(&location.file) {
-            rewritten.original(location);
+            rewritten.original_for_engine(location);
         }
     }
 }
