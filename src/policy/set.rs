@@ -76,8 +76,7 @@ impl PolicySet {
     /// Every problem that was found, each with its place.
     pub fn load(sources: Vec<Source>, settings: &Settings) -> Result<Self, Vec<LoadError>> {
         let digest = content_digest(&sources);
-        let content = bundle::read(&sources, settings)?;
-        drop(sources);
+        let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
         let origins = Arc::new(origins);

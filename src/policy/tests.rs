@@ -1,5 +1,7 @@
 //! The module through its public face: what loads, what is refused and in which words, and what evaluates to what.
 
+mod misreadings;
+
 use super::*;
 
 fn source(files: &[(&str, &str)]) -> Source {
