@@ -25,7 +25,7 @@ mod world;
 use std::{
     collections::BTreeSet,
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -166,11 +166,15 @@ fn pin(
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
+    let unreadable = |error: &io::Error| format!("cannot be read: {}", describe_io(error));
+    // Opening a pipe waits for a writer, and a reload that waits would never see another change.
+    let kind = fs::metadata(path).map_err(|error| unreadable(&error))?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        return Err("it is not a regular file; this cannot be a configuration".to_owned());
+    }
     let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(|error| format!("cannot be read: {}", describe_io(&error)))?;
-    file.take(LONGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot be read: {}", describe_io(&error)))?;
+    let file = fs::File::open(path).map_err(|error| unreadable(&error))?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST_FILE) {
         return Err(format!("it is longer than {}; this cannot be a configuration", units::show_size(1 << 20)));
     }

@@ -10,6 +10,7 @@
 mod admin;
 mod answer;
 mod body;
+mod connections;
 mod evaluate;
 mod forward_auth;
 mod health;
@@ -103,7 +104,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body (408), and to the end of a batch (503).
     pub request_timeout: Duration,
-    /// Open connections per listener; one more waits in the kernel's queue.
+    /// Open connections per listener. One more closes the one that has been idle longest; while none is idle, it waits.
     pub connections: usize,
     /// How deep JSON may nest; at most 127.
     pub json_depth: usize,

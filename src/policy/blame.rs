@@ -364,6 +364,7 @@ mod tests {
                 "p := [y | some x in [1]; y := substring(\"é\", 0 - x, 1)]",
                 "2:31 eval_builtin_error: substring: negative offset",
             ),
+            ("p if {\n\tnot false\n\tx := \"é\"; 1 / 0 == x\n}", "4:12 eval_builtin_error: div: divide by zero"),
             // Through the function around a builtin.
             (
                 "p if {\n\tio.jwt.decode(\"é\", [h, _, _])\n}",

@@ -45,8 +45,9 @@ struct Manifest {
     file_rego_versions: BTreeMap<String, i64>,
 }
 
-/// Reads every file of every source; all problems at once.
-pub(super) fn read(sources: &[Source], settings: &Settings) -> Result<Content, Vec<LoadError>> {
+/// Reads every file of every source; all problems at once. Bytes that were read are dropped at once: a large document
+/// and its text need not stand beside the texts of all others.
+pub(super) fn read(sources: Vec<Source>, settings: &Settings) -> Result<Content, Vec<LoadError>> {
     let mut reader =
         Reader { settings, errors: Vec::new(), modules: Vec::new(), data: Value::new_object(), bundles: Vec::new() };
     for source in sources {
@@ -84,21 +85,22 @@ struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    fn source(&mut self, source: &Source) {
+    fn source(&mut self, mut source: Source) {
         let total: usize = source.files.iter().map(|file| file.bytes.len()).sum();
         if total > self.settings.max_bundle_bytes {
             let max = self.settings.max_bundle_bytes;
             self.error(&source.origin, format!("bundle is larger than {max} bytes when unpacked"));
             return;
         }
+        let files = std::mem::take(&mut source.files);
         match &source.kind {
-            SourceKind::Bundle => self.bundle(source),
-            SourceKind::Plain { prefix } => self.plain(source, prefix),
+            SourceKind::Bundle => self.bundle(&source, files),
+            SourceKind::Plain { prefix } => self.plain(&source, files, prefix),
         }
     }
 
-    fn bundle(&mut self, source: &Source) {
-        let Some((manifest, document)) = self.manifest(source) else { return };
+    fn bundle(&mut self, source: &Source, files: Vec<SourceFile>) {
+        let Some((manifest, document)) = self.manifest(source, &files) else { return };
         let roots: Vec<String> = match &manifest.roots {
             None => vec![String::new()],
             Some(roots) => roots.iter().map(|root| root.trim_matches('/').to_owned()).collect(),
@@ -112,17 +114,17 @@ impl Reader<'_> {
             }
         }
         let mut own = Value::new_object();
-        for file in source.files.iter().filter(|file| source::is_bundle_file(&file.path)) {
+        for file in files.into_iter().filter(|file| source::is_bundle_file(&file.path)) {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             if file.path == "patch.json" {
                 let display = source.display(&file.path);
                 self.error(&display, "delta bundles are not supported; serve a snapshot bundle".to_owned());
             } else if name.ends_with(".rego") {
                 let v0 = manifest.is_v0(&file.path);
-                self.module(source, file, v0, Some(roots.clone()));
+                self.module(source, &file, v0, Some(roots.clone()));
             } else if source::is_data_name(name) {
                 let path: Vec<String> = directory(&file.path);
-                self.document(source, file, &path, &mut own);
+                self.document(source, &file, &path, &mut own);
             }
         }
         self.check_data_roots(source, &own, &roots);
@@ -135,23 +137,23 @@ impl Reader<'_> {
         self.bundles.push(BundleInfo { name: source.name.clone(), revision: manifest.revision, roots });
     }
 
-    fn plain(&mut self, source: &Source, prefix: &[String]) {
+    fn plain(&mut self, source: &Source, files: Vec<SourceFile>, prefix: &[String]) {
         let mut own = Value::new_object();
-        for file in &source.files {
+        for file in files {
             if file.path.ends_with(".rego") {
-                self.module(source, file, false, None);
+                self.module(source, &file, false, None);
             } else if [".json", ".yaml", ".yml"].iter().any(|end| file.path.ends_with(end)) {
                 let mut path = prefix.to_vec();
                 path.extend(directory(&file.path));
-                self.document(source, file, &path, &mut own);
+                self.document(source, &file, &path, &mut own);
             }
         }
         self.merge(&source.origin, &[], own);
     }
 
     /// The manifest and the document that policies see at `data.system.bundles[name].manifest`.
-    fn manifest(&mut self, source: &Source) -> Option<(Manifest, Value)> {
-        let Some(file) = source.files.iter().find(|file| file.path == ".manifest") else {
+    fn manifest(&mut self, source: &Source, files: &[SourceFile]) -> Option<(Manifest, Value)> {
+        let Some(file) = files.iter().find(|file| file.path == ".manifest") else {
             let roots = Value::from(vec![Value::from("")]);
             let document = BTreeMap::from([(Value::from("revision"), Value::from("")), (Value::from("roots"), roots)]);
             return Some((Manifest::default(), Value::from(document)));

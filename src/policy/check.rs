@@ -1,7 +1,7 @@
 //! What is refused before any rule runs: what does not parse, recursion, unknown functions, wrong arities, names that
 //! conflict, packages outside of their roots, and nesting that would overflow the stack. All problems are reported.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use regorus::{
     Source, Value,
@@ -15,7 +15,7 @@ use super::{
     graph::{Graph, dotted},
     lower::Origins,
     panics, safety, scan,
-    syntax::{self, Callee, Names, Reference, Root, RuleFacts, RuleKind, Segment},
+    syntax::{self, Callee, Misreading, Names, Reference, Root, RuleFacts, RuleKind, Segment},
 };
 
 /// Most problems of one kind that are worth reading.
@@ -80,6 +80,7 @@ pub(super) fn modules(
         let mut at = syntax::location(&module.package.span);
         origins.original(&mut at);
         roots(file, &at, &package, &mut errors);
+        imports(module, &package, &names, origins, &mut errors);
         rules.extend(syntax::rules(module, &names).into_iter().map(|mut facts| {
             origins.original_facts(&mut facts);
             facts
@@ -90,6 +91,7 @@ pub(super) fn modules(
     for rule in &rules {
         // A function that a broken file defines is not unknown.
         calls(rule, &names, complete, &mut errors);
+        misreadings(rule, &mut errors);
         if !network {
             no_network(rule, &mut errors);
         }
@@ -135,6 +137,7 @@ pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFac
     let found = syntax::query(&tree, &facts.names);
     let mut errors = Vec::new();
     calls(&found, &facts.names, true, &mut errors);
+    misreadings(&found, &mut errors);
     if found.doublings > MAX_DOUBLINGS {
         let message = format!("query builds a value of more than 2^{MAX_DOUBLINGS} parts; say each part once");
         errors.push(LoadError::new("rego_limit_error", message, Some(found.location.clone())));
@@ -293,8 +296,45 @@ fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadE
                 let message = format!("{name}: {what}: have {have}, want {arity}");
                 errors.push(LoadError::new("rego_type_error", message, location()));
             }
+            // The engine gives no results to a `walk` that is not told where they go.
+            Some(_) if call.callee == Callee::Builtin("walk".to_owned()) && call.arguments == 1 => {
+                let message = "walk: its result as a value is not supported; write `walk(x, [path, value])`";
+                errors.push(LoadError::new("rego_type_error", message, location()));
+            }
             Some(_) => {}
         }
+    }
+}
+
+/// Imports whose name has another meaning already. OPA lets an import hide a rule, the engine the rule an import.
+fn imports(module: &Module, package: &[String], names: &Names, origins: &Origins, errors: &mut Vec<LoadError>) {
+    let mut seen = BTreeSet::new();
+    for mut import in syntax::imported(module) {
+        origins.original(&mut import.location);
+        let alias = &import.alias;
+        let message = if matches!(alias.as_str(), "input" | "data") && import.is_renamed {
+            format!("unexpected import alias, must not be a reserved name, got: {alias}")
+        } else if names.is_rule(package, alias) {
+            format!("import {alias} and a rule of this package have one name; give the import another with `as`")
+        } else if !seen.insert(alias.clone()) {
+            format!("import must not shadow import {alias}")
+        } else {
+            continue;
+        };
+        errors.push(LoadError::new("rego_compile_error", message, Some(import.location)));
+    }
+}
+
+/// What would hold here and not in OPA is refused.
+fn misreadings(rule: &RuleFacts, errors: &mut Vec<LoadError>) {
+    for (misreading, location) in &rule.misreadings {
+        let message = match misreading {
+            Misreading::Repeated(name) => {
+                format!("variable {name} stands there twice; give the second another name and compare with `==`")
+            }
+            Misreading::Root(name) => format!("args must not shadow {name} (use a different variable name)"),
+        };
+        errors.push(LoadError::new("rego_compile_error", message, Some(location.clone())));
     }
 }
 

@@ -411,7 +411,7 @@ fn number(name: &'static str, args: &[Value]) -> Outcome {
     }
     engine(name, args).map_err(|error| match error {
         BuiltinError::Failed(sentence) if sentence.contains("could not parse") => {
-            failed(format!("{name}: {}", no_number(name, text(args, 0))))
+            failed(&format!("{name}: {}", no_number(name, text(args, 0))))
         }
         other => other,
     })
@@ -422,7 +422,7 @@ fn hex_decode(args: &[Value]) -> Outcome {
     sized("hex.decode", args).map_err(|error| match error {
         BuiltinError::Failed(sentence) if !sentence.is_empty() => {
             let wrong = text.chars().find(|c| !c.is_ascii_hexdigit());
-            failed(match wrong {
+            failed(&match wrong {
                 Some(c) => format!("hex.decode: encoding/hex: invalid byte: U+{:04X} '{c}'", u32::from(c)),
                 None => "hex.decode: encoding/hex: odd length hex string".to_owned(),
             })

@@ -182,7 +182,7 @@ impl Negations {
     /// A place in the text that the engine got → the place before.
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(rewritten) = self.0.get(&location.file) {
-            rewritten.original(location);
+            rewritten.original_for_engine(location);
         }
     }
 }
@@ -222,6 +222,7 @@ impl Origins {
         }
         self.original(&mut facts.location);
         facts.references.iter_mut().for_each(|reference| self.original(&mut reference.location));
+        facts.misreadings.iter_mut().for_each(|(_, location)| self.original(location));
         facts.calls.iter_mut().for_each(|call| self.original(&mut call.location));
     }
 

@@ -1,6 +1,8 @@
 //! [`PolicySet`]: sources → checked modules on a prepared engine, and `data.<path>` → [`Outcome`]. It holds no state
 //! that an evaluation changes.
 
+mod explain;
+
 use std::{
     collections::BTreeSet,
     fmt,
@@ -12,8 +14,8 @@ use aws_lc_rs::digest;
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
-    BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, Location,
-    ModuleInfo, Outcome, Settings, Source, blame, builtins,
+    BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, ModuleInfo, Outcome,
+    Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
     check::{self, Facts},
     error::{Rendered, classify_compile},
@@ -24,7 +26,7 @@ use super::{
     panics,
     path::{Place, Tree, member},
     scan,
-    syntax::{Callee, RuleFacts},
+    syntax::RuleFacts,
 };
 
 /// Steps of the interpreter between two looks at the clock: some microseconds.
@@ -76,8 +78,7 @@ impl PolicySet {
     /// Every problem that was found, each with its place.
     pub fn load(sources: Vec<Source>, settings: &Settings) -> Result<Self, Vec<LoadError>> {
         let digest = content_digest(&sources);
-        let content = bundle::read(&sources, settings)?;
-        drop(sources);
+        let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
         let origins = Arc::new(origins);
@@ -301,42 +302,6 @@ impl PolicySet {
             }
             None => self.explained(error, machine),
         })
-    }
-
-    /// An error in the modules as people are told it.
-    fn explained(&self, mut error: EvalError, machine: &Machine) -> EvalError {
-        let Some(at) = &error.location else { return error };
-        if at.file == lower::LIBRARY {
-            if let Some(name) = lower::in_library(&machine.lowered, at.row) {
-                blame::in_library(&mut error, name);
-                error.location = self.only_call(name);
-            }
-            return error;
-        }
-        let Some(file) = self.files.iter().find(|file| file.id == at.file) else { return error };
-        blame::in_file(&mut error, file);
-        if let Some(at) = &mut error.location {
-            if machine.origins.has(&at.file) {
-                machine.origins.original(at);
-            } else {
-                blame::in_characters(at, &file.text);
-            }
-        }
-        error
-    }
-
-    /// Where a builtin is called, if that is one place.
-    fn only_call(&self, name: &str) -> Option<Location> {
-        let calls = self.facts.rules.iter().flat_map(|rule| &rule.calls);
-        let mut calls = calls.filter(|call| matches!(&call.callee, Callee::Builtin(callee) if callee == name));
-        let (call, None) = (calls.next()?, calls.next()) else { return None };
-        let mut at = call.location.clone();
-        let file = self.files.iter().find(|file| file.display == at.file)?;
-        at.file.clone_from(&file.id);
-        if !self.machine.origins.has(&file.id) {
-            blame::in_characters(&mut at, &file.text);
-        }
-        Some(at)
     }
 }
 

@@ -2,6 +2,7 @@
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
 mod growth;
+mod pattern;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -11,6 +12,7 @@ use regorus::{
     unstable::{Expr, Import, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
+pub(super) use self::pattern::Misreading;
 use self::walk::Walker;
 use super::Location;
 
@@ -98,6 +100,8 @@ pub(super) struct RuleFacts {
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
     pub mentions: Vec<Mention>,
+    /// What the engine would read in another way than OPA.
+    pub misreadings: Vec<(Misreading, Location)>,
     /// Deepest nesting of expressions, in nodes.
     pub depth: usize,
     /// Most loops that one body nests, those of its comprehensions included.
@@ -202,6 +206,17 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// What an import brings in from below `input` or `data`.
+pub(super) struct Imported {
+    /// The name that it has in the module.
+    pub alias: String,
+    /// `as` gave it.
+    pub is_renamed: bool,
+    pub root: Root,
+    pub path: Vec<Segment>,
+    pub location: Location,
+}
+
 /// The name under which a module knows what it imports.
 pub(super) fn imported_name(import: &Import) -> Option<String> {
     match (&import.r#as, flatten(&import.refr)?.1.pop()) {
@@ -211,21 +226,23 @@ pub(super) fn imported_name(import: &Import) -> Option<String> {
     }
 }
 
+/// The imports of a module, in order, but those of keywords.
+pub(super) fn imported(module: &Module) -> impl Iterator<Item = Imported> {
+    module.imports.iter().filter_map(|import| {
+        let (start, rest) = flatten(&import.refr)?;
+        Some(Imported {
+            alias: imported_name(import)?,
+            is_renamed: import.r#as.is_some(),
+            root: root_of(start.text())?,
+            path: rest.into_iter().map(Link::segment).collect(),
+            location: location(&import.span),
+        })
+    })
+}
+
 /// What the imports of a module stand for.
 pub(super) fn imports(module: &Module) -> HashMap<String, (Root, Vec<Segment>)> {
-    let mut imports = HashMap::new();
-    for import in &module.imports {
-        let Some((root, rest)) = flatten(&import.refr) else { continue };
-        let Some(start) = root_of(root.text()) else { continue };
-        let path: Vec<Segment> = rest.into_iter().map(Link::segment).collect();
-        let alias = match (&import.r#as, path.last()) {
-            (Some(alias), _) => alias.text().to_owned(),
-            (None, Some(Some(last))) => last.clone(),
-            _ => continue,
-        };
-        imports.insert(alias, (start, path));
-    }
-    imports
+    imported(module).map(|import| (import.alias, (import.root, import.path))).collect()
 }
 
 /// The facts of every rule of a module.
@@ -252,6 +269,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     references: Vec::new(),
                     calls: Vec::new(),
                     mentions: Vec::new(),
+                    misreadings: Vec::new(),
                     depth: 0,
                     loops: 0,
                     nest: 0,
@@ -278,6 +296,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         references: Vec::new(),
         calls: Vec::new(),
         mentions: Vec::new(),
+        misreadings: Vec::new(),
         depth: 0,
         loops: 0,
         nest: 0,

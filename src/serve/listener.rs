@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::response::Response;
@@ -23,11 +23,13 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::watch,
 };
 
-use super::{BindError, Limits, Listen};
+use super::{
+    BindError, Limits, Listen,
+    connections::{Activity, Connections},
+};
 use crate::telemetry::Telemetry;
 
 /// hyper reads headers and bodies through one buffer and has this as its smallest size.
@@ -35,6 +37,9 @@ const SMALLEST_BUFFER: usize = 8 * 1024;
 
 /// How long to wait after an accept error that is about this process (no file descriptors left), not about one peer.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often at most the log says that all places are taken.
+const CROWDED_PAUSE: Duration = Duration::from_secs(60);
 
 /// An open listener.
 #[derive(Debug)]
@@ -106,21 +111,15 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
         drain: Drain,
     ) -> bool {
-        let places = Arc::new(Semaphore::new(limits.connections));
         let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new(limits.connections);
+        let mut said_crowded: Option<Instant> = None;
         loop {
-            let accept = async {
-                // A place comes first: whoever finds none waits in the kernel's queue.
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.accept().await)
-            };
-            let (place, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                // Ended connections leave the set as they end, so that it does not grow.
-                Some(_) = connections.join_next() => continue,
-                accepted = accept => accepted,
+                () = connections.ended() => continue,
+                accepted = self.accept() => accepted,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -132,15 +131,34 @@ impl Listener {
                     continue;
                 }
             };
+            if connections.is_full() && said_crowded.is_none_or(|said| said.elapsed() >= CROWDED_PAUSE) {
+                said_crowded = Some(Instant::now());
+                let (listener, limit) = (&self.address, limits.connections);
+                tracing::warn!(
+                    %listener,
+                    limit,
+                    "`limits.connections` is reached; the connection that has been idle longest is closed for a new one"
+                );
+            }
+            // While all are answering, this one waits, and the next ones in the kernel's queue.
+            let closed_another = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                closed_another = connections.place() => closed_another,
+            };
+            if closed_another {
+                telemetry.metrics().refused("connection_limit");
+            }
             let (watcher, handler, limits, telemetry) =
                 (graceful.watcher(), handler.clone(), limits.clone(), telemetry.clone());
-            connections.spawn(async move {
+            connections.start(|activity| async move {
                 let counted = telemetry.metrics().connected();
+                let handler = Observed { handler, activity };
                 match stream {
                     Stream::Tcp(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
                     Stream::Unix(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
                 }
-                drop((counted, place));
+                drop(counted);
             });
         }
         // Closes the listening socket: a new connection is refused from here on.
@@ -164,6 +182,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// A handler whose connection is known to be answering while it does.
+#[derive(Clone)]
+struct Observed<H> {
+    handler: H,
+    activity: Activity,
 }
 
 enum Stream {
@@ -228,6 +253,17 @@ async fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
+}
+
+// === impl Observed ===
+
+impl<H: Handler> Handler for Observed<H> {
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response {
+        self.activity.begin();
+        let answer = self.handler.handle(request, peer).await;
+        self.activity.end();
+        answer
+    }
 }
 
 // === impl Peer ===

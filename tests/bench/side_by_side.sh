@@ -3,7 +3,7 @@
 #
 #   tests/bench/side_by_side.sh [rounds] [seconds]      default: 5 rounds of 8 s for each server and case
 #
-# Needs wrk, taskset and Go (OPA is built by `go install`); without them it says so and ends with 0.
+# CLAIMGATE and OPA name programs that are already built. Needs wrk, taskset and Go (OPA is built by `go install`); without them it says so and ends with 0.
 # The token case is measured twice: with claimgate's cache of verified tokens, as it comes, and without it, where it
 # verifies the signature for each request as OPA does. Rounds alternate between the servers; the table shows medians and the ratio of the medians.
 set -euo pipefail
@@ -20,8 +20,11 @@ if [ -z "${OPA:-}" ]; then
   OPA=${GOBIN:-$(go env GOPATH)/bin}/opa
   "$OPA" version 2>/dev/null | grep -q "${opa_version#v}" || go install "github.com/open-policy-agent/opa@$opa_version" || skip "OPA could not be built"
 fi
-cargo build --release --quiet
-claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
+claimgate=${CLAIMGATE:-}
+if [ -z "$claimgate" ]; then
+  cargo build --release --quiet
+  claimgate=${CARGO_TARGET_DIR:-target}/release/claimgate
+fi
 
 work=$(mktemp -d)
 pids=()
@@ -92,13 +95,20 @@ start "$claimgate" run -c "$work/uncached.yaml" -b "$work/token_cg"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18381 -b "$work/plain"
 start env GOMAXPROCS=1 "$OPA" run --server --log-level error --addr 127.0.0.1:18481 -b "$work/token_opa"
 answer() { curl -s -X POST "$@" | tr -d '\n' || cat "$work/log" >&2; }
+ports=(18182 18282 18582 18381 18481)
 for _ in $(seq 100); do
-  curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null &&
-  curl -sf 127.0.0.1:18182/health >/dev/null && curl -sf 127.0.0.1:18282/health >/dev/null &&
-  curl -sf 127.0.0.1:18582/health >/dev/null && break
+  healthy=0
+  for port in "${ports[@]}"; do curl -sf "127.0.0.1:$port/health" >/dev/null && healthy=$((healthy + 1)); done
+  [ "$healthy" -lt ${#ports[@]} ] || break
   sleep 0.1
 done
-curl -sf 127.0.0.1:18381/health >/dev/null && curl -sf 127.0.0.1:18481/health >/dev/null || { echo "OPA did not start:" >&2; cat "$work/log" >&2; exit 1; }
+[ "$healthy" -eq ${#ports[@]} ] || { echo "$healthy of ${#ports[@]} servers started:" >&2; cat "$work/log" >&2; exit 1; }
+# A server that finds its port taken ends; what answers there is another's, and must not be measured.
+all_run() {
+  for pid in "${pids[@]}"; do
+    kill -0 "$pid" 2>/dev/null || { echo "a server has ended; is its port taken?" >&2; cat "$work/log" >&2; exit 1; }
+  done
+}
 url=/v1/data/rbac/allow
 for port in 18181 18381; do
   got=$(answer -d "$body" 127.0.0.1:$port$url)
@@ -108,6 +118,7 @@ got=$(answer -H "Authorization: Bearer $token" -d '{"input":{"action":"edit","ty
 case $got in *'"result":true'*) ;; *) echo "claimgate with a token answered: $got" >&2; cat "$work/log" >&2; exit 1;; esac
 got=$(answer -d "{\"input\":{\"jwt\":\"$token\",\"action\":\"edit\",\"type\":\"folder\"}}" 127.0.0.1:18481$url)
 case $got in *'"result":true'*) ;; *) echo "OPA with a token answered: $got" >&2; cat "$work/log" >&2; exit 1;; esac
+all_run
 
 # --- load -----------------------------------------------------------------------------------------------------------
 measure() { # name port script
@@ -125,6 +136,7 @@ for round in $(seq "$rounds"); do
   measure token_claimgate 18281 "$work/token_cg.lua"
   measure uncached_claimgate 18581 "$work/token_cg.lua"
   measure token_opa       18481 "$work/token_opa.lua"
+  all_run
 done
 python3 - "$work/results" "$("$OPA" version | head -1)" <<'PY'
 import statistics, sys

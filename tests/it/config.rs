@@ -349,3 +349,14 @@ fn codes_are_unique_and_stable() {
     assert_eq!(codes.len(), Code::ALL.len());
     assert!(codes.iter().all(|code| code.starts_with("config_")), "{codes:?}");
 }
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("claimgate.yaml");
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo runs").success());
+    let (sender, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(load(Some(&file), &[]).map(|_| ())));
+    let result = result.recv_timeout(Duration::from_secs(20)).expect("the pipe is not opened");
+    assert!(result.expect_err("refused").contains("it is not a regular file"));
+}

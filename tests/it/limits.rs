@@ -1,11 +1,16 @@
 //! Bad input on real sockets: sizes, times, and bytes that are no HTTP. Each case gets its 4xx or a closed connection,
 //! and the next request is served. Times are settings of a few milliseconds here, so no test waits for a real one.
 
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
 use serde_json::json;
 
 use crate::support::{
     eventually,
-    http::{Fields, request},
+    http::{Client, Fields, request},
     setup::{Server, Setup, millis},
     tokens::Issuer,
 };
@@ -380,16 +385,40 @@ fn a_body_that_does_not_come_is_408() {
 }
 
 #[test]
-fn connections_above_the_limit_wait_for_a_place() {
-    let server = server_with(", connections: 2");
-    let mut first = server.client();
-    let mut second = server.client();
+fn idle_connections_give_way_at_the_limit_the_longest_idle_first() {
+    let server = server_with(", connections: 3");
+    let mut half = server.client();
+    half.write(b"GET /health HTTP/1.1\r\n");
+    let [mut first, mut second] = [server.client(), server.client()];
     assert_eq!((first.get("/health").status, second.get("/health").status), (200, 200));
-    let mut third = server.client();
-    third.write(&request("GET", "/health", &[], b""));
-    drop(first);
-    assert_eq!(third.answer(false).status, 200);
-    assert_eq!(second.get("/health").status, 200);
+    assert_eq!(first.get("/health").status, 200);
+    let mut others = Vec::new();
+    for given_way in [&mut half, &mut second] {
+        let mut another = server.client();
+        assert_eq!(another.get("/health").status, 200);
+        assert!(given_way.is_closed());
+        assert_eq!(first.get("/health").status, 200);
+        others.push(another);
+    }
+    assert!(server.metric("claimgate_requests_refused_total", &["connection_limit"]) >= 2.0);
+}
+
+#[test]
+fn a_connection_that_is_answering_never_gives_way() {
+    let server = server_with(", connections: 1");
+    let bytes = request("POST", "/v1/data/p/allow", &[("expect", "100-continue")], QUESTION.as_bytes());
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(&bytes[..bytes.len() - 5]).unwrap();
+    // Its request is being read when this arrives.
+    let mut goes_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut goes_on).unwrap();
+    let mut under_way = Client::over(stream);
+    let mut waiting = server.client();
+    waiting.write(&request("GET", "/health", &[], b""));
+    under_way.write(&bytes[bytes.len() - 5..]);
+    assert_eq!(under_way.answer(false).result(), json!(true));
+    assert_eq!(waiting.answer(false).status, 200);
+    assert!(under_way.is_closed());
 }
 
 #[test]

@@ -63,6 +63,10 @@ const KNOWN: &[&str] = &[
     "`intersection` expects",
     "`difference` expects",
     "` expects numeric argument",
+    "or: operand",
+    "and: operand",
+    "minus: operand",
+    " must be number but got",
     "complete rules must not produce multiple outputs",
     " is unsafe",
     "item cannot be indexed",
@@ -132,7 +136,7 @@ fn generated_policies_say_what_they_say_in_opa() {
 }
 
 impl Difference {
-    fn new(kind: &str, said: String, message: &str) -> Self {
+    fn new(kind: &str, said: &str, message: &str) -> Self {
         Self { kind: kind.to_owned(), said: format!("claimgate left, opa right: {said} {message}") }
     }
 }
@@ -200,7 +204,7 @@ fn smallest_text(opa: &mut Opa, mut module: grammar::Module, input: usize) -> St
 fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut Tally) -> Option<Difference> {
     tally.pairs += 1;
     let data = format!(r#"{{"d": {DATA}}}"#);
-    let loaded = load(&[module.text.clone()], Some(&data));
+    let loaded = load(std::slice::from_ref(&module.text), Some(&data));
     let theirs = opa.policy("g", &module.text);
     let set = match (loaded, theirs) {
         (Ok(set), Ok(())) => set,
@@ -220,7 +224,7 @@ fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut
         }
         (ours, theirs) => {
             let (ours, theirs) = (ours.err(), theirs.err());
-            return Some(Difference::new("load", format!("{ours:?} {theirs:?}"), ""));
+            return Some(Difference::new("load", &format!("{ours:?} {theirs:?}"), ""));
         }
     };
     let input = INPUTS.get(input).map(|text| parse_json(text).unwrap());
@@ -260,7 +264,7 @@ fn difference(opa: &mut Opa, module: &grammar::Module, input: usize, tally: &mut
                 _ => "values".to_owned(),
             };
             let strict = if strict { " (strict)" } else { "" };
-            return Some(Difference::new(&kind, format!("{path}{strict}: {ours:?} {theirs:?}"), &message));
+            return Some(Difference::new(&kind, &format!("{path}{strict}: {ours:?} {theirs:?}"), &message));
         }
         if matches!(ours, Said::Failed(_)) && !strict && path == "g" {
             questions.extend(module.rules.iter().map(|rule| (format!("g/{rule}"), false)));
@@ -338,8 +342,8 @@ impl Opa {
         let (status, answer) = self.send("POST", &format!("/v1/data/{path}{query}"), &body);
         let answer = answer.trim_end();
         // Clients that forgot the input get a note.
-        let note = answer.find(r#","warning":{"code":"api_usage_warning""#);
-        let answer = note.map_or_else(|| answer.strip_suffix('}').unwrap_or(answer), |end| &answer[..end]);
+        let noted = answer.split_once(r#","warning":{"code":"api_usage_warning""#);
+        let answer = noted.map_or_else(|| answer.strip_suffix('}').unwrap_or(answer), |(answer, _)| answer);
         match answer.strip_prefix(r#"{"result":"#) {
             Some(value) if status == 200 => Said::Value(value.to_owned()),
             _ if status == 200 => Said::Undefined,

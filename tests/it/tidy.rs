@@ -49,9 +49,6 @@ const IMPURE: [&str; 11] = [
 ];
 
 const LONGEST_FILE: usize = 500;
-/// Files that are one thing and longer.
-const LONGER: [(&str, usize); 3] =
-    [("src/policy/syntax.rs", 800), ("src/policy/guard.rs", 600), ("tests/it/opa_rest.rs", 600)];
 const LONGEST_MAIN: usize = 40;
 
 /// One source file.
@@ -248,8 +245,7 @@ fn each_file_says_what_it_is_and_is_short() {
             complaints.push(format!("{}: the first line is no `//!` that says what the file does", path.display()));
         }
         let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().lines().count();
-        let longest = LONGER.iter().find(|(long, _)| path == Path::new(long)).map_or(LONGEST_FILE, |(_, lines)| *lines);
-        if lines > longest {
+        if lines > LONGEST_FILE {
             complaints.push(format!("{}: {lines} lines before its tests", path.display()));
         }
     }

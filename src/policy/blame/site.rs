@@ -60,7 +60,7 @@ pub(super) fn site(expr: &Expr, place: (u32, u32)) -> Option<Site> {
     let operand = operands.iter().position(|operand| here(operand.span())).map(|index| index + 1);
     let own = here(expr.span());
     let start = start(expr);
-    (own || operand.is_some()).then(|| Site {
+    (own || operand.is_some()).then_some(Site {
         name,
         words,
         operand: if own { None } else { operand },

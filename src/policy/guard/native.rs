@@ -44,12 +44,12 @@ pub(in crate::policy) fn engine(name: &'static str, args: &[Value]) -> Outcome {
         let of_type = is_of_type(&message) || message.contains(TYPE_MARK);
         let Sentence { of_type, text } =
             blame::of_arguments(name, operand, &message.replace(TYPE_MARK, ""), of_type, args);
-        if of_type { BuiltinError::Type(text) } else { failed(text) }
+        if of_type { BuiltinError::Type(text) } else { failed(&text) }
     })
 }
 
 /// A failure whose sentence may speak of operands and types.
-pub(super) fn failed(sentence: String) -> BuiltinError {
+pub(super) fn failed(sentence: &str) -> BuiltinError {
     BuiltinError::Failed(format!("{FAILED_MARK}{sentence}"))
 }
 

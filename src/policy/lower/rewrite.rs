@@ -114,6 +114,13 @@ impl Rewritten {
         }
     }
 
+    /// As [`Rewritten::original`], with the column as the engine counts it in the old text.
+    pub(super) fn original_for_engine(&self, at: &mut Location) {
+        if let Some(offset) = self.new.engine_offset(at.row, at.col) {
+            (at.row, at.col) = self.old.engine_place(self.old_offset(offset));
+        }
+    }
+
     /// The piece of the old text, and its place, that became the piece `text` of the new one. Columns are in characters.
     pub(super) fn original_piece(&self, row: u32, col: u32, text: &str) -> Option<(Range<usize>, u32, u32)> {
         let line = *self.new.starts.get(usize::try_from(row).ok()?.checked_sub(1)?)?;
@@ -165,20 +172,17 @@ impl Lines {
     fn engine_offset(&self, row: u32, col: u32) -> Option<usize> {
         let start = *self.starts.get(usize::try_from(row).ok()?.checked_sub(1)?)?;
         let line = self.text.get(start..)?.split('\n').next()?;
-        let (mut column, mut quoted, mut escaped) = (1_usize, false, false);
-        for (at, c) in line.char_indices() {
-            if column >= usize::try_from(col).ok()? {
-                return Some(start + at);
-            }
-            column += match c {
-                '\t' => 4,
-                c if quoted => c.len_utf8(),
-                _ => 1,
-            };
-            quoted = if c == '"' && !escaped { !quoted } else { quoted };
-            escaped = c == '\\' && quoted && !escaped;
-        }
-        Some(start + line.len())
+        let found = columns(line).find(|(_, column)| u32::try_from(*column).is_ok_and(|column| column >= col));
+        Some(start + found.map_or(line.len(), |(at, _)| at))
+    }
+
+    /// The place of an offset, with the column as the engine counts it.
+    fn engine_place(&self, offset: usize) -> (u32, u32) {
+        let (row, col) = self.place(offset);
+        let line = usize::try_from(row).ok().and_then(|row| self.starts.get(row.checked_sub(1)?)).copied();
+        let text = line.and_then(|start| Some((start, self.text.get(start..)?.split('\n').next()?)));
+        let column = text.and_then(|(start, line)| columns(line).find(|(at, _)| start + at >= offset));
+        (row, column.and_then(|(_, column)| u32::try_from(column).ok()).unwrap_or(col))
     }
 
     /// Row and column of an offset, in characters.
@@ -189,6 +193,23 @@ impl Lines {
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         (narrow(row), narrow(col))
     }
+}
+
+/// The offset of every character of a line with its column as the engine counts it: a tab is four columns wide, and a
+/// string counts by bytes.
+fn columns(line: &str) -> impl Iterator<Item = (usize, usize)> {
+    let (mut column, mut quoted, mut escaped) = (1_usize, false, false);
+    line.char_indices().map(move |(at, c)| {
+        let own = column;
+        column += match c {
+            '\t' => 4,
+            c if quoted => c.len_utf8(),
+            _ => 1,
+        };
+        quoted = if c == '"' && !escaped { !quoted } else { quoted };
+        escaped = c == '\\' && quoted && !escaped;
+        (at, own)
+    })
 }
 
 /// Row and column of an offset of a text that was not rewritten.

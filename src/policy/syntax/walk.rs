@@ -9,7 +9,7 @@ use regorus::{
 
 use super::{
     Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, Segment, dotted_name, flatten,
-    location, root_of,
+    location, pattern, root_of,
 };
 use crate::policy::builtins;
 
@@ -36,6 +36,7 @@ impl Walker<'_> {
             }
             Rule::Spec { head, bodies, .. } => {
                 let args: &[Ref<Expr>] = if let RuleHead::Func { args, .. } = head { args } else { &[] };
+                pattern::parameters(args, &mut self.facts.misreadings);
                 self.open(args);
                 if bodies.is_empty() {
                     self.head(head);
@@ -171,6 +172,7 @@ impl Walker<'_> {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
                 self.facts.loops += 1;
+                pattern::repeated(key.iter().chain([value]), &mut self.facts.misreadings);
                 if let Some(key) = key {
                     self.pattern(key);
                 }

@@ -131,7 +131,7 @@ fn linked_directories_are_followed() {
 
 #[test]
 fn what_cannot_be_read_is_an_error_that_names_it() {
-    check_fails(PlaceKind::Bundle, "missing", &[], "file_unreadable", "No such file or directory");
+    check_fails(PlaceKind::Bundle, "missing", &[], "file_unreadable", "there is no such file or directory");
     check_fails(PlaceKind::Bundle, "", &[Link("data.json", "missing")], "file_unreadable", "data.json");
     check_fails(PlaceKind::Bundle, "", &[Link("sub", "missing")], "file_unreadable", "sub");
     check_fails(PlaceKind::Bundle, "", &[Link("a", "b"), Link("b", "a")], "file_unreadable", "symbolic links");

@@ -1,9 +1,13 @@
 //! A schema document made into a [`Schema`]: extensions merged, roots found, every definition checked in OPA's order,
-//! so that the first fault is OPA's. Its cost is counted in steps and bounded.
+//! so that the first fault is OPA's. What interfaces ask for is in [`interfaces`], circles are in [`circles`]. Its cost is
+//! counted in steps and bounded; nothing is resolved or executed.
+
+mod circles;
+mod interfaces;
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
 };
 
 use super::{
@@ -21,8 +25,6 @@ const PRELUDE: &str = include_str!("prelude.graphql");
 const REDEFINABLE: [&str; 6] = ["include", "skip", "deprecated", "specifiedBy", "defer", "oneOf"];
 /// Most names compared in the checks of one call.
 const MAX_STEPS: usize = 1 << 23;
-/// Longest chain of input objects, each required by the one before.
-const MAX_CHAIN: usize = 256;
 
 type Checked = Result<(), Fault>;
 
@@ -326,156 +328,10 @@ impl Schema {
         }
         Ok(())
     }
-
-    fn implements(&self, of: &Definition, name: &str) -> Checked {
-        let Some(interface) = self.types.get(name) else {
-            return Err(Fault::at(of.place, format!("Undefined type {}.", go_quote(name))));
-        };
-        if interface.kind != "INTERFACE" {
-            let message = format!("{} is a non interface type {}.", go_quote(name), interface.kind);
-            return Err(Fault::at(of.place, message));
-        }
-        for required in &interface.fields {
-            self.steps.charge(of.fields.len())?;
-            let Some(found) = of.fields.iter().find(|field| field.name == required.name) else {
-                let message =
-                    format!("For {} to implement {name} it must have a field called {}.", of.name, required.name);
-                return Err(Fault::at(of.place, message));
-            };
-            self.fits(of, name, required, found)?;
-        }
-        for transitive in &interface.interfaces {
-            self.steps.charge(of.interfaces.len())?;
-            if of.interfaces.contains(transitive) {
-                continue;
-            }
-            let message = if *transitive == of.name {
-                format!("Type {} cannot implement {name} because it would create a circular reference.", of.name)
-            } else {
-                format!("Type {} must implement {transitive} because it is implemented by {name}.", of.name)
-            };
-            return Err(Fault::at(of.place, message));
-        }
-        Ok(())
-    }
-
-    /// Is a field what an interface wants?
-    fn fits(&self, of: &Definition, name: &str, required: &FieldDefinition, found: &FieldDefinition) -> Checked {
-        let start = format!("For {} to implement {name}", of.name);
-        let (wanted, given) = (known_type(required.r#type.as_ref())?, known_type(found.r#type.as_ref())?);
-        if !self.covariant(wanted, given)? {
-            let message = format!("{start} the field {} must have type {wanted}.", required.name);
-            return Err(Fault::at(found.place, message));
-        }
-        for argument in &required.arguments {
-            self.steps.charge(found.arguments.len())?;
-            let start = format!("{start} the field {} must have the same arguments but", required.name);
-            let Some(other) = found.arguments.iter().find(|other| other.name == argument.name) else {
-                return Err(Fault::at(found.place, format!("{start} it is missing {}.", argument.name)));
-            };
-            if !compatible(known_type(argument.r#type.as_ref())?, known_type(other.r#type.as_ref())?) {
-                return Err(Fault::at(other.place, format!("{start} {} has the wrong type.", argument.name)));
-            }
-        }
-        for other in &found.arguments {
-            self.steps.charge(required.arguments.len())?;
-            let known = required.arguments.iter().any(|argument| argument.name == other.name);
-            if !known && known_type(other.r#type.as_ref())?.non_null && other.default_value.is_none() {
-                let message = format!(
-                    "{start} any additional arguments on {} must be optional or have a default value but {} is required.",
-                    found.name, other.name
-                );
-                return Err(Fault::at(other.place, message));
-            }
-        }
-        Ok(())
-    }
-
-    fn covariant(&self, required: &Type, actual: &Type) -> Result<bool, Fault> {
-        if required.non_null && !actual.non_null {
-            return Ok(false);
-        }
-        if !required.named_type.is_empty() {
-            if required.named_type == actual.named_type {
-                return Ok(true);
-            }
-            let possible = self.possible.get(&required.named_type).map_or(&[][..], Vec::as_slice);
-            self.steps.charge(possible.len())?;
-            return Ok(possible.contains(&actual.named_type));
-        }
-        match (&required.elem, &actual.elem) {
-            (Some(required), Some(actual)) => self.covariant(required, actual),
-            _ => Ok(false),
-        }
-    }
-
-    /// Input objects that require themselves.
-    fn circles(&self) -> Checked {
-        let mut search = Search::default();
-        for definition in self.types.values().filter(|definition| definition.kind == "INPUT_OBJECT") {
-            self.circle(definition, &mut search)?;
-        }
-        Ok(())
-    }
-
-    fn circle<'s>(&'s self, of: &'s Definition, search: &mut Search<'s>) -> Checked {
-        if !search.visited.insert(&of.name) {
-            return Ok(());
-        }
-        if search.path.len() > MAX_CHAIN {
-            return Err(Fault::Limit(format!("a chain of required input objects is longer than {MAX_CHAIN}")));
-        }
-        search.entered.insert(&of.name, search.path.len());
-        for field in &of.fields {
-            let of_field = known_type(field.r#type.as_ref())?;
-            if !of_field.non_null || of_field.named_type.is_empty() {
-                continue;
-            }
-            let next = self.types.get(&of_field.named_type).filter(|next| next.kind == "INPUT_OBJECT");
-            let Some(next) = next else { continue };
-            search.path.push(field);
-            if let Some(start) = search.entered.get(next.name.as_str()) {
-                let circle = search.path.get(*start..).unwrap_or_default();
-                let names: Vec<&str> = circle.iter().map(|field| field.name.as_str()).collect();
-                let message = format!(
-                    "Cannot reference Input Object {} within itself through a series of non-null fields: {}.",
-                    go_quote(&next.name),
-                    go_quote(&names.join("."))
-                );
-                return Err(Fault::at(circle.first().and_then(|field| field.place), message));
-            }
-            self.circle(next, search)?;
-            search.path.pop();
-        }
-        search.entered.remove(of.name.as_str());
-        Ok(())
-    }
-}
-
-/// The way of [`Schema::circle`] through the input objects.
-#[derive(Default)]
-struct Search<'s> {
-    visited: HashSet<&'s str>,
-    path: Vec<&'s FieldDefinition>,
-    /// Types on the path, and how long it was when they were entered.
-    entered: HashMap<&'s str, usize>,
-}
-
-/// May an argument of type `other` stand where an interface has `wanted`?
-pub(super) fn compatible(wanted: &Type, other: &Type) -> bool {
-    if wanted.named_type != other.named_type {
-        return false;
-    }
-    let elements = match (&wanted.elem, &other.elem) {
-        (Some(wanted), Some(other)) => compatible(wanted, other),
-        (Some(_), None) => false,
-        (None, _) => true,
-    };
-    elements && (wanted.non_null || !other.non_null)
 }
 
 /// A type that a tree handed in by a policy may lack.
-pub(super) fn known_type(of: Option<&Type>) -> Result<&Type, Fault> {
+fn known_type(of: Option<&Type>) -> Result<&Type, Fault> {
     of.ok_or_else(|| Fault::at(None, "a definition has no type"))
 }
 

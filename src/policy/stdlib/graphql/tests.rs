@@ -1,3 +1,5 @@
+//! Sentences, places, trees and limits of `graphql.*`, most of them as OPA gives them.
+
 use regorus::Value;
 
 use super::{Outcome, parse_query, parse_schema, schema_is_valid};
