@@ -282,6 +282,13 @@ impl<'p> Scanner<'p> {
             self.out.push(')');
         }
         atom.repeated = true;
+        if counts.is_some_and(|(_, most)| most == Some(0)) {
+            // The crate would forget the groups in it.
+            self.out.insert_str(atom.start, "(?:");
+            self.out.push_str(class::NOTHING);
+            self.out.push_str("|)");
+            return Ok(());
+        }
         self.out.push_str(from.get(..length).unwrap_or_default());
         if lazy.is_some() != self.flags.lazy {
             self.out.push('?');
