@@ -143,13 +143,6 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("object.union", 2, |a| sized("object.union", a)),
         guarded("object.union_n", 1, union_n),
         guarded("product", 1, multiply),
-        guarded("regex.find_all_string_submatch_n", 3, |a| pattern("regex.find_all_string_submatch_n", a, 0, 1)),
-        guarded("regex.find_n", 3, |a| pattern("regex.find_n", a, 0, 1)),
-        guarded("regex.is_valid", 1, |a| pattern("regex.is_valid", a, 0, 0)),
-        guarded("regex.match", 2, |a| pattern("regex.match", a, 0, 1)),
-        guarded("regex.replace", 3, regex_replace),
-        guarded("regex.split", 2, |a| pattern("regex.split", a, 0, 1)),
-        guarded("regex.template_match", 4, |a| pattern("regex.template_match", a, 0, 1)),
         guarded("replace", 3, replace),
         guarded("sort", 1, |a| sized("sort", a)),
         guarded("split", 2, |a| sized("split", a)),
@@ -241,14 +234,6 @@ fn pattern(name: &'static str, args: &[Value], pattern: usize, haystack: usize) 
         return Err(limit(name, format_args!("text is longer than {MAX_HAYSTACK} bytes")));
     }
     engine(name, args)
-}
-
-fn regex_replace(args: &[Value]) -> Outcome {
-    let grown = (text(args, 0).len() + 1).saturating_mul(text(args, 2).len().saturating_mul(2) + 1);
-    if grown > MAX_BYTES {
-        return Err(too_much("regex.replace"));
-    }
-    pattern("regex.replace", args, 1, 0)
 }
 
 /// What replacing makes of a text, at most.

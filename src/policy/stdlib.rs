@@ -13,6 +13,7 @@ mod jwt;
 mod net;
 mod operand;
 mod pem;
+mod regex;
 mod strings;
 mod template;
 mod uri;
@@ -75,7 +76,14 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_merge", 1, net::merge),
         builtin!("net.cidr_overlap", 2, net::contains),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
+        builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
+        builtin!("regex.find_n", 3, regex::find_n),
         builtin!("regex.globs_match", 2, globs::globs_match),
+        builtin!("regex.is_valid", 1, regex::is_valid),
+        builtin!("regex.match", 2, regex::is_match),
+        builtin!("regex.replace", 3, regex::replace),
+        builtin!("regex.split", 2, regex::split),
+        builtin!("regex.template_match", 4, regex::template_match),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),

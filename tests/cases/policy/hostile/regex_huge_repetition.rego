@@ -1,4 +1,5 @@
-# expect: eval eval_resource_limit
+# expect: undefined
 package hostile
 
+# Invalid: more than a thousand times.
 p if regex.match("((a{1000}){1000}){1000}", "aaaa")

@@ -1,4 +1,4 @@
-# expect: eval eval_panic
+# expect: undefined
 package hostile
 
 p if regex.template_match("urn:foo:{.*}", "u", "{", "}")
