@@ -379,7 +379,7 @@ mod tests {
         for text in ["as.x := 1\n".repeat(many), "as.".repeat(many), "p if { as.x }\n".repeat(many), "[".repeat(many)] {
             let start = std::time::Instant::now();
             parts(&[&format!("package a\nas.x := 1\n{text}")]);
-            assert!(start.elapsed().as_secs() < 5);
+            assert!(start.elapsed().as_secs() < 60, "the square of its length takes minutes");
         }
     }
 }

@@ -330,7 +330,7 @@ mod tests {
         let (left, right) = ("a*b*".repeat(240), "b*a*".repeat(240));
         let start = std::time::Instant::now();
         call(&left, &format!("{right}c"));
-        assert!(start.elapsed() < std::time::Duration::from_secs(10));
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
         assert_eq!(call(&"a".repeat(100_000), "a"), "a pattern has more than 500 tokens");
     }
 }
