@@ -125,7 +125,11 @@ impl Kind {
 fn read(path: &str) -> Result<Vec<u8>, HttpError> {
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut bytes));
-    file.map(|_| bytes).map_err(|error| HttpError::Failed(format!("open {path}: {error}")))
+    file.map(|_| bytes).map_err(|error| {
+        // The message may reach a client, who never learns where files are.
+        tracing::warn!(path, %error, "a file that `http.send` names cannot be read");
+        HttpError::Failed(format!("open: {}", error.kind()))
+    })
 }
 
 fn variable(name: &str) -> Vec<u8> {

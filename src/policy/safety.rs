@@ -9,7 +9,7 @@ use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref
 use super::{
     LoadError, Location, builtins, check,
     lower::template,
-    syntax::{self, Names, Root, Segment},
+    syntax::{self, Names, Root, Segment, parts},
 };
 
 /// Variables and where each is first named. A wildcard is a name of its own wherever it stands.
@@ -442,22 +442,4 @@ fn variable(span: &Span, found: &mut Vars) {
         name => name.to_owned(),
     };
     found.entry(name).or_insert_with(|| syntax::location(span));
-}
-
-/// The parts of an expression; neither those of closures nor the name of a function.
-fn parts(expr: &Expr) -> Vec<&Ref<Expr>> {
-    match expr {
-        Expr::RefBrack { refr, index, .. } => vec![refr, index],
-        Expr::RefDot { refr, .. } => vec![refr],
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().collect(),
-        Expr::Object { fields, .. } => fields.iter().flat_map(|(_, key, value)| [key, value]).collect(),
-        Expr::Call { params, .. } => params.iter().collect(),
-        Expr::UnaryExpr { expr, .. } => vec![expr],
-        Expr::BinExpr { lhs, rhs, .. }
-        | Expr::BoolExpr { lhs, rhs, .. }
-        | Expr::ArithExpr { lhs, rhs, .. }
-        | Expr::AssignExpr { lhs, rhs, .. } => vec![lhs, rhs],
-        Expr::Membership { key, value, collection, .. } => key.iter().chain([value, collection]).collect(),
-        _ => Vec::new(),
-    }
 }

@@ -47,7 +47,16 @@ pub(super) struct ErrorDetail<'a> {
     code: &'a str,
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<&'a Location>,
+    location: Option<Position<'a>>,
+}
+
+/// [`Location`], with the file only for those who may know where files are.
+#[derive(Debug, Serialize)]
+struct Position<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    row: u32,
+    col: u32,
 }
 
 // === impl Answer ===
@@ -114,8 +123,8 @@ impl Answer {
     }
 
     /// Evaluation gave no outcome.
-    pub(super) fn evaluation(error: &EvalError) -> Self {
-        let body = ErrorBody::evaluation(error);
+    pub(super) fn evaluation(error: &EvalError, with_files: bool) -> Self {
+        let body = ErrorBody::evaluation(error, with_files);
         Self::json(StatusCode::INTERNAL_SERVER_ERROR, &body, true)
     }
 
@@ -165,8 +174,16 @@ impl Answer {
 
 impl<'a> ErrorBody<'a> {
     /// `error(s) occurred while evaluating query` with the error as its only detail.
-    pub(super) fn evaluation(error: &'a EvalError) -> Self {
-        let detail = ErrorDetail { code: error.code(), message: error.text(), location: error.location.as_ref() };
+    ///
+    /// A client never learns where files are: `with_files` is for plain OPA services only.
+    pub(super) fn evaluation(error: &'a EvalError, with_files: bool) -> Self {
+        let position = |Location { file, row, col }: &'a Location| Position {
+            file: with_files.then_some(file.as_str()),
+            row: *row,
+            col: *col,
+        };
+        let detail =
+            ErrorDetail { code: error.code(), message: error.text(), location: error.location.as_ref().map(position) };
         Self { code: "internal_error", message: "error(s) occurred while evaluating query", errors: vec![detail] }
     }
 
@@ -176,7 +193,7 @@ impl<'a> ErrorBody<'a> {
             "rego_parse_error" | "rego_limit_error" => "error(s) occurred while parsing query",
             _ => "error(s) occurred while compiling query",
         };
-        Self { code: "invalid_parameter", message, ..Self::evaluation(error) }
+        Self { code: "invalid_parameter", message, ..Self::evaluation(error, true) }
     }
 }
 

@@ -191,6 +191,11 @@ impl<'a> Context<'a> {
         read.inspect_err(|error| self.app.telemetry.metrics().refused(error.code()))
     }
 
+    /// May whoever asks learn where files are? A client never does; one of a plain OPA service is an operator's tool.
+    fn shows_files(&self) -> bool {
+        self.app.settings.opa_identity == OpaIdentity::Passthrough
+    }
+
     /// A request that cannot be understood: counted, and answered as OPA does.
     fn malformed(&self, message: &str) -> Answer {
         self.app.telemetry.metrics().refused("malformed_request");

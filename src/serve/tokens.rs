@@ -78,7 +78,7 @@ impl VerifiedTokens {
     ) -> Result<KnownCaller, DenyReason> {
         let verify = || authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
         let Some(cache) = &self.cache else { return verify() };
-        let fingerprint = raw.fingerprint();
+        let Some(fingerprint) = raw.fingerprint(snapshot.profiles.limits()) else { return verify() };
         if let Some(entry) = cache.get(&fingerprint).filter(|entry| entry.holds(snapshot, now)) {
             self.hits.inc();
             return Ok(entry.known);

@@ -54,14 +54,18 @@ impl RawToken {
         Self(text.into())
     }
 
-    /// A name for exactly these bytes, signature included, that does not give them away.
+    /// A name for exactly these bytes, signature included, that does not give them away. `None` for what is longer than
+    /// a token may be: it is refused without a look at it.
     #[must_use]
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self, limits: Limits) -> Option<Fingerprint> {
+        if self.0.len() > limits.token_bytes {
+            return None;
+        }
         let mut bytes = [0; digest::SHA256_OUTPUT_LEN];
         for (to, from) in bytes.iter_mut().zip(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref()) {
             *to = *from;
         }
-        Fingerprint(bytes)
+        Some(Fingerprint(bytes))
     }
 
     /// The bytes themselves, for this module only.

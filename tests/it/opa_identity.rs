@@ -164,6 +164,25 @@ fn without_a_token_the_configuration_decides() {
 }
 
 #[test]
+fn an_evaluation_that_fails_tells_a_client_the_line_and_never_the_file() {
+    let issuer = Issuer::new();
+    let bearer = issuer.bearer("alice");
+    let conflict = "package twice\n\nx := 1\n\nx := input.y\n";
+    let server = Setup::new(&format!("{}policy: {{bundles: [bundle]}}\n", issuer.section()))
+        .file("bundle/twice.rego", conflict)
+        .serve();
+    let ask = |path: &str, body: &str| server.send("POST", path, &[("authorization", &bearer)], body).text();
+    let single = ask("/v1/data/twice/x?pretty", r#"{"input": {"y": 2}}"#);
+    let batch = ask("/v1/batch/data/twice/x", r#"{"inputs": {"a": {"y": 2}}}"#);
+    for text in [&single, &batch, &ask("/v0/data/twice/x", r#"{"y": 2}"#)] {
+        assert!(text.contains("eval_conflict_error") && text.contains("row"), "{text}");
+        assert!(!text.contains("twice.rego") && !text.contains("bundle/"), "{text}");
+    }
+    let provenance = ask("/v1/data/twice?provenance", r#"{"input": {"y": 1}}"#);
+    assert!(provenance.contains("\"bundle\"") && !provenance.contains("/bundle"), "{provenance}");
+}
+
+#[test]
 fn an_issuer_whose_keys_were_never_had_is_503() {
     let issuer = Issuer::new();
     // Nobody listens on the discard port of this machine.

@@ -4,13 +4,17 @@
 //! the engine gets; it asks for nothing else, and what OPA leaves inside of the negation stays there:
 //! a reference as the whole expression, or on one side of `==`.
 
-use regorus::unstable::{BoolOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleHead, WithModifier};
+use regorus::unstable::{BoolOp, Expr, Literal, LiteralStmt, Module, Query, Rule, RuleHead, WithModifier};
 
 use super::{
     print::Printer,
     rewrite::{Rewriter, Rewritten},
 };
-use crate::policy::{LoadError, solutions::extent, syntax};
+use crate::policy::{
+    LoadError,
+    solutions::extent,
+    syntax::{self, parts},
+};
 
 /// Statements to put in, by offset.
 struct Negations<'n> {
@@ -221,24 +225,6 @@ fn inner<'e>(expr: &'e Expr, is_document: &dyn Fn(&str) -> bool, needed: &mut Ve
         | Expr::Membership { .. } => needed.push(expr),
         // A comprehension is always defined.
         _ => {}
-    }
-}
-
-/// The expressions that an expression is made of; a function's name is none, nor what a comprehension holds.
-fn parts(expr: &Expr) -> Vec<&Ref<Expr>> {
-    match expr {
-        Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().collect(),
-        Expr::Object { fields, .. } => fields.iter().flat_map(|(_, key, value)| [key, value]).collect(),
-        Expr::Call { params, .. } => params.iter().collect(),
-        Expr::UnaryExpr { expr, .. } => vec![expr],
-        Expr::RefDot { refr, .. } => vec![refr],
-        Expr::RefBrack { refr, index, .. } => vec![refr, index],
-        Expr::BinExpr { lhs, rhs, .. }
-        | Expr::BoolExpr { lhs, rhs, .. }
-        | Expr::ArithExpr { lhs, rhs, .. }
-        | Expr::AssignExpr { lhs, rhs, .. } => vec![lhs, rhs],
-        Expr::Membership { key, value, collection, .. } => key.iter().chain([value, collection]).collect(),
-        _ => Vec::new(),
     }
 }
 

@@ -100,18 +100,21 @@ async fn batch(app: &App, parts: &Parts, body: Body) -> Result<Answer, Answer> {
         _ => (StatusCode::MULTI_STATUS, true),
     };
     let response = BatchResponse {
-        responses: evaluated.iter().map(|(name, evaluated)| (*name, item(evaluated, mixed))).collect(),
+        responses: evaluated
+            .iter()
+            .map(|(name, evaluated)| (*name, item(evaluated, mixed, context.shows_files())))
+            .collect(),
         warning: request.inputs.is_none().then_some(Warning::INPUTS_MISSING),
         batch_decision_id: DecisionId::random().to_string(),
     };
     Ok(Answer::json(status, &response, params.flag("pretty")))
 }
 
-fn item(evaluated: &Evaluated, mixed: bool) -> Item<'_> {
+fn item(evaluated: &Evaluated, mixed: bool, with_files: bool) -> Item<'_> {
     let (status, result, error) = match &evaluated.result {
         Ok(Outcome::Value(value)) => ("200", Some(value), None),
         Ok(Outcome::Undefined) => ("200", None, None),
-        Err(Failure::Evaluation(error)) => ("500", None, Some(ErrorBody::evaluation(error))),
+        Err(Failure::Evaluation(error)) => ("500", None, Some(ErrorBody::evaluation(error, with_files))),
         Err(Failure::Overloaded) => {
             let message = "too many evaluations are under way";
             ("500", None, Some(ErrorBody { code: "evaluation_overloaded", message, errors: Vec::new() }))

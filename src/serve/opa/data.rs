@@ -17,7 +17,7 @@ use crate::{
     policy::{DataPath, EvalOptions, Outcome, Value},
     serve::{
         App,
-        answer::{Answer, ErrorBody},
+        answer::Answer,
         body,
         evaluate::{Failure, evaluate},
         json,
@@ -130,7 +130,7 @@ async fn v1_read(app: &App, parts: &Parts, body: Body) -> Result<Answer, Answer>
 
     let outcome = match &evaluated.result {
         Ok(outcome) => outcome,
-        Err(failure) => return Ok(failed(failure)),
+        Err(failure) => return Ok(failed(failure, context.shows_files())),
     };
     let result = match outcome {
         Outcome::Undefined => None,
@@ -140,7 +140,7 @@ async fn v1_read(app: &App, parts: &Parts, body: Body) -> Result<Answer, Answer>
     let id = evaluated.id.to_string();
     let response = DataResponse {
         decision_id: &id,
-        provenance: params.flag("provenance").then(|| provenance(&asker)),
+        provenance: params.flag("provenance").then(|| provenance(&asker, context.shows_files())),
         // OPA explains an undefined result only in full.
         explanation: explain.filter(|mode| result.is_some() || *mode == "full").map(|_| []),
         metrics: (params.flag("metrics") || params.flag("instrument")).then_some(timers),
@@ -200,7 +200,7 @@ async fn bare(app: &App, parts: &Parts, body: Body, path: &DataPath) -> Result<A
     let input = context.input(&asker, Some(document.unwrap_or(Value::Null)))?;
     let evaluated = ask(&context, &asker, path, input, EvalOptions::default()).await;
     let answer = match &evaluated.result {
-        Err(failure) => failed(failure),
+        Err(failure) => failed(failure, context.shows_files()),
         Ok(Outcome::Undefined) => {
             let what = if asker.snapshot.policies.defines(path) { "undefined" } else { "missing" };
             let message = format!("document {what}: {}", reference(path));
@@ -258,23 +258,26 @@ pub(super) async fn ask(
 }
 
 /// An evaluation without an outcome.
-fn failed(failure: &Failure) -> Answer {
+fn failed(failure: &Failure, with_files: bool) -> Answer {
     match failure {
-        Failure::Evaluation(error) => {
-            Answer::json(StatusCode::INTERNAL_SERVER_ERROR, &ErrorBody::evaluation(error), true)
-        }
+        Failure::Evaluation(error) => Answer::evaluation(error, with_files),
         Failure::Overloaded => Answer::error(StatusCode::SERVICE_UNAVAILABLE, failure.code(), &failure.to_string()),
     }
 }
 
-fn provenance(asker: &Asker) -> Provenance<'_> {
+/// A bundle without a name of its own is named by its path.
+fn shown(name: &str, with_files: bool) -> &str {
+    if with_files { name } else { name.rsplit('/').next().unwrap_or_default() }
+}
+
+fn provenance(asker: &Asker, with_files: bool) -> Provenance<'_> {
     let bundles = asker.snapshot.policies.bundles().iter();
     Provenance {
         version: env!("CARGO_PKG_VERSION"),
         build_commit: "",
         build_timestamp: "",
         build_hostname: "",
-        bundles: bundles.map(|b| (b.name.as_str(), ProvenanceBundle { revision: &b.revision })).collect(),
+        bundles: bundles.map(|b| (shown(&b.name, with_files), ProvenanceBundle { revision: &b.revision })).collect(),
     }
 }
 

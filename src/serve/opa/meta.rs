@@ -214,7 +214,7 @@ async fn run_query(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Answer, 
         Err(error) if error.kind == EvalErrorKind::Query => {
             Ok(Answer::json(StatusCode::BAD_REQUEST, &ErrorBody::query(&error), true))
         }
-        Err(error) => Ok(Answer::evaluation(&error)),
+        Err(error) => Ok(Answer::evaluation(&error, true)),
     }
 }
 
