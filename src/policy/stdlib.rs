@@ -21,7 +21,7 @@ mod x509;
 
 use regorus::Value;
 
-pub(super) use self::operand::type_name;
+pub(super) use self::operand::{record, type_name};
 use super::builtins::{Builtin, BuiltinError, FAILED_MARK};
 
 /// What a builtin of this library returns; its errors get the builtin's name in front in [`named`].
@@ -84,12 +84,19 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("regex.replace", 3, regex::replace),
         builtin!("regex.split", 2, regex::split),
         builtin!("regex.template_match", 4, regex::template_match),
+        builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
+        builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),
         builtin!("uri.parse", 1, uri::parse),
     ];
     ALL
+}
+
+/// Calls in modules are constants before anything runs; elsewhere there is no rule to speak of.
+fn outside_of_rules(name: &str) -> Outcome {
+    Err(operand::failed(format!("the {name} function must only be called within the scope of a rule")))
 }
 
 /// Calls a builtin within the size limit, and puts its name in front of its error.
