@@ -16,7 +16,9 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard, stdlib,
+    guard,
+    lower::operators,
+    stdlib,
     syntax::{Callee, RuleFacts},
 };
 
@@ -97,7 +99,8 @@ pub(super) fn named(names: &BTreeSet<String>) -> impl Iterator<Item = &'static s
 
 /// Puts builtins on an engine; those that are there already stay.
 pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mut Engine, names: N, strict: bool) {
-    for builtin in names.into_iter().filter_map(|name| own(name)) {
+    let find = |name: &&str| own(name).or_else(|| operators::ALL.iter().find(|operator| operator.name == *name));
+    for builtin in names.into_iter().filter_map(find) {
         let call = builtin.call;
         let extension = move |args: Vec<Value>| match call(&args) {
             Ok(value) => Ok(value),
