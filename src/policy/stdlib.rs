@@ -10,6 +10,7 @@ mod go_url;
 mod graphql;
 mod http;
 mod jwt;
+mod keys;
 mod net;
 mod operand;
 mod pem;
@@ -44,10 +45,15 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.hmac.sha256", 2, crypto::hmac_sha256),
         builtin!("crypto.hmac.sha512", 2, crypto::hmac_sha512),
         builtin!("crypto.md5", 1, crypto::md5),
+        builtin!("crypto.parse_private_keys", 1, keys::parse_private_keys),
         builtin!("crypto.sha1", 1, crypto::sha1),
         builtin!("crypto.sha256", 1, crypto::sha256),
+        builtin!("crypto.x509.parse_and_verify_certificates", 1, x509::parse_and_verify),
+        builtin!("crypto.x509.parse_and_verify_certificates_with_options", 2, x509::parse_and_verify_with_options),
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+        builtin!("crypto.x509.parse_keypair", 2, keys::parse_keypair),
+        builtin!("crypto.x509.parse_rsa_private_key", 1, keys::parse_rsa_private_key),
         builtin!("graphql.is_valid", 2, graphql::is_valid),
         builtin!("graphql.parse", 2, graphql::parse),
         builtin!("graphql.parse_and_verify", 2, graphql::parse_and_verify),
