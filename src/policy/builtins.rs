@@ -58,6 +58,9 @@ pub(super) const FAILED_MARK: &str = "\u{1}failed\u{1}";
 /// As [`TYPE_MARK`], for what the configuration forbids.
 pub(super) const REFUSED_MARK: &str = "\u{1}refused\u{1}";
 
+/// A line feed in a message: of other texts the engine's later lines are snippets.
+pub(super) const LINE_MARK: &str = "\u{1}line\u{1}";
+
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
     stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
@@ -106,12 +109,16 @@ pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mu
             Ok(value) => Ok(value),
             Err(BuiltinError::Limit(message)) => Err(anyhow::anyhow!("{}{message}", guard::LIMIT_MARK)),
             Err(BuiltinError::Refused(message)) => Err(anyhow::anyhow!("{REFUSED_MARK}{message}")),
-            Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{message}")),
-            Err(BuiltinError::Failed(message)) if strict => Err(anyhow::anyhow!("{message}")),
+            Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{}", one_line(&message))),
+            Err(BuiltinError::Failed(message)) if strict => Err(anyhow::anyhow!("{}", one_line(&message))),
             // An extension's `Err` ends the evaluation whatever the engine's mode is.
             Err(_) => Ok(Value::Undefined),
         };
         // The only error is "already added".
         let _ = engine.add_extension(builtin.name.to_owned(), builtin.arity, Box::new(extension));
     }
+}
+
+fn one_line(message: &str) -> String {
+    message.replace('\n', LINE_MARK)
 }

@@ -9,6 +9,7 @@
 mod arithmetic;
 mod keywords;
 mod lex;
+mod metadata;
 mod negation;
 pub(super) mod operators;
 mod pattern;
@@ -99,6 +100,7 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
             ),
         }
     }
+    metadata::lower(&mut lowered, &mut origins, errors);
     (lowered, origins)
 }
 
@@ -251,6 +253,17 @@ impl Origins {
         if let Some(origin) = self.0.get(&location.file) {
             origin.rewritten.original(location);
             location.file.clone_from(&origin.name);
+        }
+    }
+
+    /// A file was rewritten once more.
+    fn then(&mut self, file: &RegoFile, rewritten: &Rewritten) {
+        for own in BTreeSet::from([&file.id, &file.display]) {
+            let before = self.0.remove(own);
+            let name = before.as_ref().map_or_else(|| own.clone(), |before| before.name.clone());
+            let whole = before.map(|before| Arc::unwrap_or_clone(before.rewritten).then(rewritten.clone()));
+            let rewritten = Arc::new(whole.unwrap_or_else(|| rewritten.clone()));
+            self.0.insert(own.clone(), Origin { rewritten, name });
         }
     }
 
