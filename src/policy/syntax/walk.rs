@@ -13,6 +13,18 @@ use super::{
 };
 use crate::policy::builtins;
 
+/// Builtins that give numbers which are in none of their arguments' integers.
+const FRACTIONS: &[&str] = &[
+    "http.send",
+    "io.jwt.decode",
+    "io.jwt.decode_verify",
+    "json.unmarshal",
+    "to_number",
+    "units.parse",
+    "units.parse_bytes",
+    "yaml.unmarshal",
+];
+
 /// What a local variable stands for: nothing known, or a reference.
 pub(super) type Local = Option<(Root, Vec<Segment>)>;
 
@@ -236,11 +248,10 @@ impl Walker<'_> {
 
     fn expr_inner(&mut self, expr: &Ref<Expr>) {
         match expr.as_ref() {
-            Expr::String { .. }
-            | Expr::RawString { .. }
-            | Expr::Number { .. }
-            | Expr::Bool { .. }
-            | Expr::Null { .. } => {}
+            Expr::Number { value, .. } => {
+                self.facts.fractions |= matches!(value, Value::Number(number) if !number.is_integer());
+            }
+            Expr::String { .. } | Expr::RawString { .. } | Expr::Bool { .. } | Expr::Null { .. } => {}
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => self.reference(expr),
             Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| self.expr(item)),
             Expr::Object { fields, .. } => {
@@ -266,6 +277,8 @@ impl Walker<'_> {
             }
             Expr::ArithExpr { op, lhs, rhs, .. } => {
                 self.facts.products += usize::from(*op == ArithOp::Mul);
+                self.facts.arithmetic = true;
+                self.facts.fractions |= *op == ArithOp::Div;
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -322,6 +335,7 @@ impl Walker<'_> {
             let output = builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
             self.mention(fcn, MentionKind::Call { output });
         }
+        self.facts.fractions |= matches!(&callee, Callee::Builtin(name) if FRACTIONS.contains(&name.as_str()));
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
