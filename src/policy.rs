@@ -14,6 +14,7 @@ mod blame;
 mod builtins;
 mod bundle;
 mod check;
+mod core;
 mod document;
 mod error;
 mod graph;
@@ -21,6 +22,7 @@ mod guard;
 mod http;
 #[cfg(test)]
 mod http_tests;
+mod infer;
 mod json;
 mod lower;
 mod panics;
@@ -36,6 +38,7 @@ mod syntax;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod types;
 mod yaml;
 
 use std::{sync::Arc, time::Duration};
@@ -67,6 +70,10 @@ pub struct Settings {
     pub max_bundle_bytes: usize,
     /// Largest serialized result of one evaluation.
     pub max_result_bytes: usize,
+    /// What OPA's strict mode finds is an error, not a warning.
+    pub is_strict: bool,
+    /// Most errors of one load that are told; 0: as many as are worth reading.
+    pub max_errors: usize,
 }
 
 /// A bundle as activated.
@@ -129,6 +136,8 @@ impl Default for Settings {
             max_file_bytes: 64 << 20,
             max_bundle_bytes: 1 << 30,
             max_result_bytes: 16 << 20,
+            is_strict: false,
+            max_errors: 10,
         }
     }
 }

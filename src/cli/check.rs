@@ -6,7 +6,10 @@ use std::{fmt::Write as _, process::ExitCode};
 use clap::Args;
 
 use super::{Exit, output, run, settings};
-use crate::reload::{self, Loaded};
+use crate::{
+    policy,
+    reload::{self, Loaded},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,8 +18,9 @@ Examples:
   # policies and data only
   claimgate check -b ./rego -d ./data --set opa.identity=passthrough
 
-Each problem is one line, `file:line:column: what is wrong`. Keys that come
-from a URL are not fetched.
+Each problem is one line, `file:line:column: what is wrong`. What only OPA's
+strict mode refuses is a warning, with --strict a problem. Keys that come from
+a URL are not fetched.
 
 Exit codes: 0 all is right, 1 a policy, data or key file is wrong, 2 wrong
 usage or configuration";
@@ -27,15 +31,28 @@ usage or configuration";
 pub(super) struct CheckArgs {
     #[command(flatten)]
     settings: settings::SettingsArgs,
+    /// Refuse what OPA's strict mode refuses: unused imports, variables and arguments, old builtins
+    #[arg(short = 'S', long)]
+    strict: bool,
+    /// Most policy errors to tell; 0 for all
+    #[arg(short, long, value_name = "COUNT", default_value_t = 10)]
+    max_errors: usize,
 }
 
 pub(super) fn run(args: &CheckArgs) -> ExitCode {
     let found = settings::examine(&args.settings.origin(Vec::new()));
     let settings = match found.settings {
-        Some(settings) if found.problems.is_empty() => settings,
+        Some(mut settings) if found.problems.is_empty() => {
+            args.apply(&mut settings.reload.policy);
+            settings
+        }
         unusable => {
             let mut lines: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
-            lines.extend(unusable.map(|settings| policy_problems(settings.reload)).unwrap_or_default());
+            let policies = unusable.map(|mut settings| {
+                args.apply(&mut settings.reload.policy);
+                policy_problems(settings.reload)
+            });
+            lines.extend(policies.unwrap_or_default());
             output::complain_of(&lines, "`run` would not start");
             return Exit::Usage.into();
         }
@@ -47,6 +64,13 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
             output::complain_of(&lines, "`run` would not start");
             Exit::Failed.into()
         }
+    }
+}
+
+impl CheckArgs {
+    fn apply(&self, policy: &mut policy::Settings) {
+        policy.is_strict |= self.strict;
+        policy.max_errors = self.max_errors;
     }
 }
 
@@ -71,6 +95,10 @@ fn summary(loaded: &Loaded, settings: &reload::Settings) -> String {
         counted(loaded.profiles.iter().count(), "issuer"),
         loaded.entrypoint.as_ref().map_or_else(|| "none".to_owned(), |entrypoint| entrypoint.path().to_string()),
     );
+    for warning in loaded.policies.warnings() {
+        let place = warning.location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
+        let _ = writeln!(text, "warning: {place}{}", warning.in_one_line());
+    }
     for (issuer, keys) in &loaded.local_keys {
         for dropped in keys.dropped() {
             let name = dropped.kid.as_deref().unwrap_or("without `kid`");

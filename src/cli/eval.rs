@@ -67,6 +67,9 @@ pub(super) struct EvalArgs {
     /// Let the first error of a builtin end the evaluation
     #[arg(long)]
     strict_builtin_errors: bool,
+    /// Refuse what OPA's strict mode refuses: unused imports, variables and arguments, old builtins
+    #[arg(short = 'S', long)]
+    strict: bool,
     /// Exit with 1 when the query is undefined
     #[arg(long)]
     fail: bool,
@@ -151,7 +154,8 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
         return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
     }
     let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send)).map_err(Failure::Rego)?;
+    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send), args.strict)
+        .map_err(Failure::Rego)?;
     let options = EvalOptions { strict_builtin_errors: args.strict_builtin_errors, ..EvalOptions::default() };
     // OPA leaves trailing white space out of the text of an expression.
     set.query(query.trim_end(), input, &options).map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))

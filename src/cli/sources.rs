@@ -22,6 +22,8 @@ pub(super) struct Complaint {
     pub(super) code: Option<String>,
     pub(super) message: String,
     pub(super) location: Option<Location>,
+    /// Lines that say more, where they are read by people.
+    pub(super) details: Vec<String>,
 }
 
 /// Names that are not loaded.
@@ -63,11 +65,13 @@ pub(super) fn load(
     sources: Vec<Source>,
     deadline: Duration,
     http: &Arc<dyn HttpSend>,
+    is_strict: bool,
 ) -> Result<PolicySet, Vec<Complaint>> {
     let settings = policy::Settings {
         deadline,
         io_deadline: deadline,
         http: Some(Arc::clone(http)),
+        is_strict,
         ..policy::Settings::default()
     };
     PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
@@ -124,7 +128,7 @@ pub(super) fn errors_text(complaints: &[Complaint], during: &str) -> String {
 
 impl Complaint {
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), location: None }
+        Self { code: None, message: message.into(), location: None, details: Vec::new() }
     }
 
     /// An indented JSON object; its first line stands where it is put, the others are indented by `indent`.
@@ -145,16 +149,17 @@ impl Complaint {
         text
     }
 
-    /// One line, position first.
+    /// One line, position first, and the lines below it that say more.
     pub(super) fn line(&self) -> String {
         let place = match &self.location {
             Some(Location { file, row, col }) if file.is_empty() => format!("{row}:{col}: "),
             Some(Location { file, row, .. }) => format!("{file}:{row}: "),
             None => String::new(),
         };
+        let details: String = self.details.iter().map(|line| format!("\n\t{line}")).collect();
         match &self.code {
-            Some(code) => format!("{place}{code}: {}", self.message),
-            None => format!("{place}{}", self.message),
+            Some(code) => format!("{place}{code}: {}{details}", self.message),
+            None => format!("{place}{}{details}", self.message),
         }
     }
 }
@@ -162,7 +167,7 @@ impl Complaint {
 impl From<&Problem> for Complaint {
     fn from(problem: &Problem) -> Self {
         // These messages name the file themselves.
-        Self { code: Some(problem.code.clone()), message: problem.message.clone(), location: None }
+        Self { code: Some(problem.code.clone()), ..Self::plain(problem.message.clone()) }
     }
 }
 
@@ -171,9 +176,14 @@ impl From<&LoadError> for Complaint {
         let code = Some(error.code.to_owned());
         match &error.location {
             Some(location) if location.row == 0 => {
-                Self { code, message: format!("{}: {}", location.file, error.message), location: None }
+                Self { code, ..Self::plain(format!("{}: {}", location.file, error.message)) }
             }
-            location => Self { code, message: error.message.clone(), location: location.clone() },
+            location => Self {
+                code,
+                message: error.message.clone(),
+                location: location.clone(),
+                details: error.details.clone(),
+            },
         }
     }
 }
@@ -189,7 +199,7 @@ impl From<&EvalError> for Complaint {
             "query" => Location { file: String::new(), ..location },
             _ => location,
         });
-        Self { code: Some(code.to_owned()), message: error.text().to_owned(), location }
+        Self { code: Some(code.to_owned()), location, ..Self::plain(error.text()) }
     }
 }
 

@@ -153,10 +153,10 @@ fn load(
 ) -> Result<(Vec<Source>, PolicySet), Vec<Complaint>> {
     let (bundles, data): (&[String], &[String]) = if args.bundle { (&args.paths, &[]) } else { (&[], &args.paths) };
     let mut files = sources::read(bundles, data, ignore)?;
-    let set = sources::load(files.clone(), args.timeout, http)?;
+    let set = sources::load(files.clone(), args.timeout, http, false)?;
     // Two definitions of one name are two tests, and one rule: only under names of their own can they be told apart.
     let set = if twins::part(&mut files, &set.test_rules()) {
-        sources::load(files.clone(), args.timeout, http)?
+        sources::load(files.clone(), args.timeout, http, false)?
     } else {
         set
     };

@@ -195,6 +195,18 @@ impl Origins {
         self.0.contains_key(file)
     }
 
+    /// The names of the originals of rewritten texts.
+    pub(super) fn originals(&self) -> impl Iterator<Item = &str> {
+        self.0.values().map(|origin| origin.name.as_str())
+    }
+
+    /// Was the file taken apart into several?
+    pub(super) fn is_split(&self, file: &str) -> bool {
+        let Some(origin) = self.0.get(file) else { return false };
+        let parts = self.0.values().filter(|other| other.name == origin.name);
+        parts.count() > 1
+    }
+
     /// A place in a rewritten text → the place in the original.
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(origin) = self.0.get(&location.file) {

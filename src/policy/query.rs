@@ -75,7 +75,7 @@ impl PolicySet {
         options: &EvalOptions,
         input: Option<Value>,
     ) -> Result<QueryResult, EvalError> {
-        let (facts, tree) = check::query(query, &self.facts, self.has_network())?;
+        let (facts, tree) = check::query(query, &self.facts, self.has_network(), false)?;
         if options.foreign_query && check::calls_network(&facts) {
             let message = format!("unsafe built-in function calls in expression: {}", check::NETWORK);
             return Err(EvalError::query("rego_type_error", message, None));
@@ -95,7 +95,7 @@ impl PolicySet {
             let (result, prints) = self.run_query(query, &facts, input, options)?;
             (result.result.into_iter().map(row).collect(), prints)
         } else {
-            let (facts, _) = check::query(&solutions.text, &self.facts, self.has_network()).map_err(in_query)?;
+            let (facts, _) = check::query(&solutions.text, &self.facts, self.has_network(), true).map_err(in_query)?;
             let (result, prints) = self.run_query(&solutions.text, &facts, input, options).map_err(in_query)?;
             let value = result.result.into_iter().next().and_then(|row| row.expressions.into_iter().next());
             (value.map(|expression| solutions.rows(&expression.value)).unwrap_or_default(), prints)

@@ -10,14 +10,13 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
     BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, ModuleInfo, Outcome,
     Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
-    check::{self, Facts},
+    check::{self, Facts, Rigour},
     error::{Rendered, classify_compile},
     guard::Deadline,
     http::Session,
@@ -25,7 +24,7 @@ use super::{
     lower::{self, Edits, Negations, Origins},
     panics,
     path::{Place, Tree, member},
-    scan,
+    scan, source,
     syntax::RuleFacts,
 };
 
@@ -77,12 +76,14 @@ impl PolicySet {
     /// # Errors
     /// Every problem that was found, each with its place.
     pub fn load(sources: Vec<Source>, settings: &Settings) -> Result<Self, Vec<LoadError>> {
-        let digest = content_digest(&sources);
+        let digest = source::content_digest(&sources);
         let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
         let origins = Arc::new(origins);
-        let facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
+        let rigour =
+            Rigour { network: settings.http.is_some(), is_strict: settings.is_strict, max_errors: settings.max_errors };
+        let facts = check::modules(&files, &origins, &content.data, rigour, errors)?;
         let lowered = lower::needed(&facts.rules);
         let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
@@ -118,6 +119,12 @@ impl PolicySet {
     #[must_use]
     pub fn modules(&self) -> &[ModuleInfo] {
         &self.modules
+    }
+
+    /// What OPA's strict mode would refuse.
+    #[must_use]
+    pub fn warnings(&self) -> &[LoadError] {
+        &self.facts.warnings
     }
 
     /// Every read of `input.token.claims`.
@@ -476,22 +483,4 @@ fn prepare(modules: &[&EngineModule], data: &Value) -> anyhow::Result<Engine> {
     engine.add_data(data.clone())?;
     engine.eval_query("true".to_owned(), false)?;
     Ok(engine)
-}
-
-fn content_digest(sources: &[Source]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut field = |bytes: &[u8]| {
-        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(bytes);
-    };
-    for source in sources {
-        field(source.name.as_bytes());
-        let mut files: Vec<_> = source.files.iter().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        for file in files {
-            field(file.path.as_bytes());
-            field(&file.bytes);
-        }
-    }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -134,9 +134,8 @@ impl PolicySet {
         let file = self.files.iter().find(|file| file.display == location.file)?;
         let module = check::module(file).ok()?;
         let statements = module.policy.iter().find_map(|rule| match &**rule {
-            Rule::Spec { head, bodies, .. } => {
-                let (RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }) = head;
-                let at = syntax::location(refr.span());
+            Rule::Spec { span, bodies, .. } => {
+                let at = syntax::location(span);
                 let found = (at.row, at.col) == (location.row, location.col);
                 found.then(|| bodies.first().map_or(&[][..], |body| &body.query.stmts))
             }
@@ -162,13 +161,13 @@ impl PolicySet {
         let module = check::module(file).ok()?;
         let package = syntax::package_path(&module).len();
         let mut found = module.policy.iter().filter_map(|rule| match &**rule {
-            Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, bodies, .. } => {
-                Some((refr, bodies))
+            Rule::Spec { span, head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, bodies } => {
+                Some((span, refr, bodies))
             }
             _ => None,
         });
-        let (head, bodies) = found.find(|(refr, _)| {
-            let at = syntax::location(refr.span());
+        let (_, head, bodies) = found.find(|(span, ..)| {
+            let at = syntax::location(span);
             (at.row, at.col) == (location.row, location.col)
         })?;
         let names = names_below(head, &file.text, test.path.segments().len().checked_sub(package + 1)?)?;

@@ -21,6 +21,7 @@ mod limits;
 mod nginx;
 mod node;
 mod opa_cases;
+mod opa_check;
 mod opa_differential;
 mod opa_generated;
 mod opa_identity;

@@ -53,7 +53,7 @@ pub(super) fn ask(
         kind: SourceKind::Plain { prefix: Vec::new() },
         files: vec![SourceFile { path: PROBE.to_owned(), bytes: probe.as_bytes().to_vec() }],
     });
-    let probe = sources::load(files, timeout, http).ok()?;
+    let probe = sources::load(files, timeout, http, false).ok()?;
     probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default()).ok()
 }
 

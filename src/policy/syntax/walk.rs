@@ -198,8 +198,7 @@ impl Walker<'_> {
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
-                    // The replacement has the arity of what it replaces; it is checked where it is called.
-                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location });
+                    self.facts.calls.push(Call { callee, location });
                 }
                 None => self.expr(&modifier.r#as),
             }
@@ -326,7 +325,7 @@ impl Walker<'_> {
         let reads_member = callee == Callee::Builtin("object.get".to_owned());
         // The span of a call starts at its parenthesis.
         let at = flatten(fcn).map_or(expr.span(), |(root, _)| root);
-        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(at) });
+        self.facts.calls.push(Call { callee, location: location(at) });
         let mut rest = params;
         if reads_member
             && let [object, key, ..] = params
