@@ -199,7 +199,7 @@ impl From<&EvalError> for Complaint {
             "query" => Location { file: String::new(), ..location },
             _ => location,
         });
-        Self { code: Some(code.to_owned()), location, ..Self::plain(error.text()) }
+        Self { code: Some(code.to_owned()), location, details: error.details.clone(), ..Self::plain(error.text()) }
     }
 }
 

@@ -278,7 +278,10 @@ pub(super) fn query(
     network: bool,
     is_rewritten: bool,
 ) -> Result<(RuleFacts, Ref<Query>), EvalError> {
-    let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
+    let as_query = |error: LoadError| {
+        let details = error.details;
+        EvalError { details, ..EvalError::query(error.code, error.message, error.location) }
+    };
     let tree = query_tree(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
     let origins = Origins::default();
@@ -306,7 +309,8 @@ fn query_problems(tree: &Ref<Query>, facts: &Facts, problems: &mut Problems<'_>)
     let meaning = core::Names { all: &facts.names, package: &[], imports: &imports, used: RefCell::default() };
     let lowered = core::query(tree, &meaning);
     let mut raw = |(code, message, details, at): Complaint| problems.raw("query", code, message, details, at);
-    for (_, message, at) in lowered.found.into_iter().filter(|(found, ..)| *found == Found::Fatal) {
+    for (_, message, at) in lowered.found.into_iter().filter(|(found, ..)| matches!(found, Found::Fatal | Found::Error))
+    {
         raw(("rego_compile_error", message, Vec::new(), at));
     }
     let calls = Rules { names: &facts.names, paths: &facts.paths };

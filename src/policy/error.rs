@@ -38,6 +38,8 @@ pub struct EvalError {
     pub message: String,
     /// Module id (`<bundle>/<path>`), row and column.
     pub location: Option<Location>,
+    /// Lines that say more, for people.
+    pub details: Vec<String>,
 }
 
 /// Closed list of reasons.
@@ -113,19 +115,19 @@ impl fmt::Display for LoadError {
 
 impl EvalError {
     pub(super) fn new(kind: EvalErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), location: None }
+        Self { kind, message: message.into(), location: None, details: Vec::new() }
     }
 
     /// A query that does not pass; its message starts with the code that a load error would have.
     pub(super) fn query(code: &str, message: impl fmt::Display, location: Option<Location>) -> Self {
-        Self { kind: EvalErrorKind::Query, message: format!("{code}: {message}"), location }
+        Self { location, ..Self::new(EvalErrorKind::Query, format!("{code}: {message}")) }
     }
 
     /// Classifies an error of the engine by its text: regorus re-wraps errors as text on the way up, so the type is lost.
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
         let (kind, message) = classify(message);
-        Self { kind, message, location }
+        Self { location, ..Self::new(kind, message) }
     }
 }
 

@@ -22,6 +22,9 @@ use super::{
 /// Steps that the types of one load may take: some tenths of a second.
 const FUEL: u32 = 10_000_000;
 
+/// What a function takes, and its result, with their names.
+type Places = Vec<(&'static str, Ty)>;
+
 /// The number of inputs of a function.
 pub(super) type Arity<'a> = &'a dyn Fn(&Function) -> Option<usize>;
 
@@ -101,14 +104,10 @@ impl<'a> Checker<'a> {
     /// Objects around a type, for the steps of a head that are computed.
     fn nested(&self, path: &[Term], ty: Ty) -> Ty {
         let ground = path.iter().take_while(|step| step.is_const()).count();
-        path.iter()
-            .skip(ground)
-            .rev()
-            .try_fold(ty?, |ty, step| {
-                let key = self.ty(step)?;
-                types::object(Vec::new(), Some((Some(key), Some(ty))))
-            })
-            .into()
+        path.iter().skip(ground).rev().try_fold(ty?, |ty, step| {
+            let key = self.ty(step)?;
+            types::object(Vec::new(), Some((Some(key), Some(ty))))
+        })
     }
 
     /// False when the body has no order. `taken` lists the variables that it adds to those known.
@@ -238,7 +237,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The arguments of a function, and its result as the last one: with their names, and their types alone.
-    fn places(&self, function: &Function) -> Option<(Vec<(&'static str, Ty)>, Vec<Ty>)> {
+    fn places(&self, function: &Function) -> Option<(Places, Vec<Ty>)> {
         match function {
             Function::Builtin(_) | Function::Operator(_) => {
                 let signature = types::signature(&function.name())?;

@@ -236,13 +236,12 @@ fn statement_expressions(statement: &LiteralStmt) -> Vec<&Ref<Expr>> {
 
 fn statement_needs(statement: &LiteralStmt) -> Needs {
     let mut needs = Needs::default();
+    let at = Some(syntax::statement_start(statement));
     for expr in statement_expressions(statement) {
         // OPA blames the statement, and for what is in a call within it, the call.
         match call_parts(expr) {
-            Some(parts) => {
-                parts.into_iter().for_each(|part| variables(part, Some(syntax::statement_start(statement)), &mut needs))
-            }
-            None => variables(expr, Some(syntax::statement_start(statement)), &mut needs),
+            Some(parts) => parts.into_iter().for_each(|part| variables(part, at, &mut needs)),
+            None => variables(expr, at, &mut needs),
         }
     }
     if let Literal::Every { key, value, query, .. } = &statement.literal {

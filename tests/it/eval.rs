@@ -23,6 +23,7 @@ fn files(directory: &Path) {
     fs::create_dir_all(directory.join("p")).unwrap();
     fs::create_dir_all(directory.join("empty")).unwrap();
     fs::write(directory.join("p/a.rego"), POLICY).unwrap();
+    fs::write(directory.join("typed.rego"), "package typed\n\nimport data.x\n\no := {\"a\": 1}\n").unwrap();
     fs::write(directory.join("roles.json"), r#"{"roles": {"ann": [1, 2.5]}}"#).unwrap();
     fs::write(directory.join("input.json"), r#"{"x": 1}"#).unwrap();
     fs::write(directory.join("input.yaml"), "x: 1\n").unwrap();
@@ -203,6 +204,36 @@ fn an_input_that_is_no_document_is_refused_in_a_sentence() {
         assert_eq!((exit, stdout.as_str()), (Some(2), ""), "{args:?}: {stderr}");
         assert!(stderr.contains(want), "{args:?}: {stderr}");
     }
+}
+
+#[test]
+fn policies_and_queries_are_checked_as_opa_checks_them() {
+    for (args, want) in [
+        (
+            &["-f", "raw", "upper(1)"][..],
+            "1 error occurred: 1:1: rego_type_error: upper: invalid argument(s)\n\thave: (number)\n\twant: (x: string, y: string)\n",
+        ),
+        (
+            &["-f", "raw", "x := 1; x = \"a\""],
+            "1 error occurred: 1:9: rego_type_error: match error\n\tleft  : number\n\tright : string\n",
+        ),
+        (&["-f", "raw", "x := 1; x := 2"], "1 error occurred: 1:9: rego_compile_error: var x assigned above\n"),
+        (
+            &["-f", "raw", "-d", "typed.rego", "data.typed.o.b"],
+            "1 error occurred: 1:1: rego_type_error: undefined ref: data.typed.o.b\n\tdata.typed.o.b\n\t             ^\n\t             have: \"b\"\n\t             want (one of): [\"a\"]\n",
+        ),
+        (
+            &["-f", "raw", "--strict", "-d", "typed.rego", "data.typed.o"],
+            "1 error occurred: typed.rego:3: rego_compile_error: import data.x unused\n",
+        ),
+    ] {
+        let (exit, stdout, stderr) = eval(args, "");
+        assert_eq!((exit, stdout.as_str(), stderr.as_str()), (Some(2), "", want), "{args:?}");
+    }
+    check(&[
+        (&["-f", "raw", "-d", "typed.rego", "data.typed.o"], "", 0, "{\"a\":1}\n"),
+        (&["-f", "raw", "1 == \"a\""], "", 0, "false\n"),
+    ]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Node<'_> {
         if self.children.is_empty() || self.rules.is_empty() {
             return found;
         }
-        let is_whole = self.rules.iter().any(|rule| is_ground(&rule));
+        let is_whole = self.rules.iter().any(is_ground);
         // Below a computed step only functions are in the way.
         let counts = |rule: &Named<'_>| is_whole || rule.facts.function.is_some();
         self.children.values().for_each(|child| child.gather(&counts, &mut found));

@@ -68,9 +68,11 @@ pub(in crate::policy) fn module(module: &Module, names: &Names<'_>) -> Lowered {
 /// A query, as a rule of one body.
 pub(in crate::policy) fn query(query: &Query, names: &Names<'_>) -> Lowered {
     let mut lowering = Lowering::new(names);
+    lowering.is_query = true;
     lowering.scopes.push(declared(query));
     let mut body = Vec::new();
     lowering.statements(query, &mut body);
+    lowering.close();
     let rule = Rule {
         path: Vec::new(),
         arguments: None,
@@ -89,6 +91,8 @@ struct Lowering<'a> {
     /// Variables that nothing declares, by name.
     free: BTreeMap<String, Var>,
     closures: usize,
+    /// In queries OPA leaves `==` a comparison of anything.
+    is_query: bool,
     /// A body had a name that nobody uses: those around it are not asked.
     idle: bool,
     found: Vec<(Found, String, Pos)>,
@@ -97,7 +101,16 @@ struct Lowering<'a> {
 impl<'a> Lowering<'a> {
     fn new(names: &'a Names<'a>) -> Self {
         let (vars, scopes) = (Vars::new(), Scopes::default());
-        Self { names, vars, scopes, free: BTreeMap::new(), closures: 0, idle: false, found: Vec::new() }
+        Self {
+            names,
+            vars,
+            scopes,
+            free: BTreeMap::new(),
+            closures: 0,
+            is_query: false,
+            idle: false,
+            found: Vec::new(),
+        }
     }
 
     fn fail(&mut self, message: String, at: Pos) {

@@ -58,7 +58,7 @@ impl Lowering<'_> {
                 }
             },
             Literal::Every { key, value, domain, query, .. } => {
-                self.every(key.as_ref(), value, domain, query, at, body)
+                self.every(key.as_ref(), value, domain, query, at, body);
             }
         }
         if !with.is_empty() {

@@ -14,6 +14,7 @@ use crate::policy::{
 };
 
 /// A step of a reference.
+#[derive(Clone, Copy)]
 pub(super) enum Step<'e> {
     Name(&'e str),
     Index(&'e Ref<Expr>),
@@ -44,9 +45,12 @@ impl Lowering<'_> {
     /// An expression that is a statement.
     pub(super) fn top(&mut self, expr: &Ref<Expr>, at: Pos, body: &mut Vec<Statement>) -> Statement {
         match expr.as_ref() {
-            Expr::AssignExpr { lhs, rhs, .. } | Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } => {
-                let left = self.side(lhs, body);
-                let right = self.side(rhs, body);
+            Expr::AssignExpr { lhs, rhs, .. } => {
+                let (left, right) = (self.side(lhs, body), self.side(rhs, body));
+                Statement::equal(left, right, at)
+            }
+            Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } if !self.is_query => {
+                let (left, right) = (self.side(lhs, body), self.side(rhs, body));
                 Statement::equal(left, right, at)
             }
             expr_ref => match self.called(expr_ref, expr, body) {
