@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard, stdlib,
+    coverage, guard, stdlib,
     syntax::{Callee, RuleFacts},
 };
 
@@ -58,7 +58,7 @@ pub(super) const REFUSED_MARK: &str = "\u{1}refused\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
-    stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
+    stdlib::all().iter().chain(guard::all()).chain(coverage::BUILTINS).find(|builtin| builtin.name == name)
 }
 
 /// The number of arguments of a builtin; `None` when there is no such builtin.
