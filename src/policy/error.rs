@@ -109,7 +109,7 @@ impl EvalError {
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
         let (kind, message) = classify(message);
-        Self { kind, message, location }
+        Self { kind, message: message.replace(super::builtins::LINE_MARK, "\n"), location }
     }
 }
 

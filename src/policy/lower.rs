@@ -9,7 +9,10 @@
 mod cover;
 mod keywords;
 mod lex;
+mod metadata;
 mod negation;
+pub(super) mod operators;
+mod pattern;
 mod print;
 mod render;
 mod rewrite;
@@ -106,6 +109,7 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
             ),
         }
     }
+    metadata::lower(&mut lowered, &mut origins, errors);
     (lowered, origins)
 }
 
@@ -156,37 +160,51 @@ fn function(name: &str) -> String {
 
 /// Rewritings of the engine's texts, by module id.
 #[derive(Debug, Default)]
-pub(super) struct Negations(BTreeMap<String, Rewritten>);
+pub(super) struct Rewritings(BTreeMap<String, Rewritten>);
 
-// === impl Negations ===
+// === impl Rewritings ===
 
-impl Negations {
-    /// The text of a module in which `not` means what it means in OPA.
+impl Rewritings {
+    /// The text of a module in which patterns and `not` mean what they mean in OPA.
     pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
-        if !text.contains("not") {
-            return Ok(text);
+        let changed = |text: &str| RegoFile { text: Arc::from(text), ..file.clone() };
+        let mut tree = check::module(&changed(&text))?;
+        let patterns = pattern::of_module((&file.display, &text), file.v0, &tree, names)?;
+        if let Some(rewritten) = &patterns {
+            tree = check::module(&changed(rewritten.text()))?;
         }
-        let changed = RegoFile { text: Arc::from(text.as_str()), ..file.clone() };
-        let is_document = |name: &str| names.is_document(name);
-        let rewritten = negation::of_module(&file.display, &text, &*check::module(&changed)?, &is_document)?;
-        Ok(self.keep(&file.id, text, rewritten))
+        let now = patterns.as_ref().map_or(text.as_str(), Rewritten::text);
+        let negations = negation::of_module(&file.display, now, &tree, &|name| names.is_document(name))?;
+        Ok(self.keep(&file.id, text, patterns, negations))
     }
 
     /// The same for an ad-hoc query.
     pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
-        if !text.contains("not") {
-            return Ok(text);
+        let mut tree = check::query_tree(&text)?;
+        let patterns = pattern::of_query((QUERY, &text), &tree, names)?;
+        if let Some(rewritten) = &patterns {
+            tree = check::query_tree(rewritten.text())?;
         }
-        let is_document = |name: &str| names.is_document(name);
-        let rewritten = negation::of_query(QUERY, &text, &*check::query_tree(&text)?, &is_document)?;
-        Ok(self.keep(QUERY, text, rewritten))
+        let now = patterns.as_ref().map_or(text.as_str(), Rewritten::text);
+        let negations = negation::of_query(QUERY, now, &tree, &|name| names.is_document(name))?;
+        Ok(self.keep(QUERY, text, patterns, negations))
     }
 
-    fn keep(&mut self, id: &str, text: String, rewritten: Option<Rewritten>) -> String {
-        let Some(rewritten) = rewritten else { return text };
+    fn keep(&mut self, id: &str, text: String, first: Option<Rewritten>, second: Option<Rewritten>) -> String {
+        let rewritten = match (first, second) {
+            (None, None) => return text,
+            (Some(only), None) | (None, Some(only)) => only,
+            (Some(first), Some(second)) => first.then(second),
+        };
         let text = rewritten.text().to_owned();
         self.0.insert(id.to_owned(), rewritten);
         text
+    }
+
+    /// The operators that the rewritten texts call.
+    pub(super) fn operators(&self) -> impl Iterator<Item = &'static str> {
+        let names = operators::ALL.iter().map(|operator| operator.name);
+        names.filter(|name| self.0.values().any(|rewritten| rewritten.text().contains(name)))
     }
 
     /// A place in the text that the engine got → the place before.
@@ -223,18 +241,15 @@ impl Origins {
         self.0.get(file).map(|origin| Arc::clone(&origin.rewritten))
     }
 
-    /// A file whose text, which may be rewritten already, was rewritten once more.
-    fn rewrite_again(&mut self, file: &RegoFile, later: Rewritten) -> RegoFile {
-        let text = Arc::from(later.text());
-        let whole = Arc::new(match self.rewritten(&file.display) {
-            Some(before) => Rewritten::clone(&before).then(later),
-            None => later,
-        });
-        for name in [&file.id, &file.display] {
-            let original = self.name(name).to_owned();
-            self.0.insert(name.clone(), Origin { rewritten: Arc::clone(&whole), name: original });
+    /// A file was rewritten once more.
+    fn then(&mut self, file: &RegoFile, rewritten: &Rewritten) {
+        for own in BTreeSet::from([&file.id, &file.display]) {
+            let before = self.0.remove(own);
+            let name = before.as_ref().map_or_else(|| own.clone(), |before| before.name.clone());
+            let whole = before.map(|before| Arc::unwrap_or_clone(before.rewritten).then(rewritten.clone()));
+            let rewritten = Arc::new(whole.unwrap_or_else(|| rewritten.clone()));
+            self.0.insert(own.clone(), Origin { rewritten, name });
         }
-        RegoFile { text, ..file.clone() }
     }
 
     /// Names a part of a file, and remembers where it is from.

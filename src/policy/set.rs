@@ -22,7 +22,7 @@ use super::{
     guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits, Negations, Origins},
+    lower::{self, Edits, Origins, Rewritings},
     panics,
     path::{Place, Tree, member},
     scan,
@@ -67,7 +67,7 @@ struct Machine {
     /// Builtins that have a function around them.
     lowered: BTreeSet<String>,
     edits: Edits,
-    negations: Negations,
+    rewritings: Rewritings,
     origins: Arc<Origins>,
 }
 
@@ -288,16 +288,17 @@ impl PolicySet {
         options: &EvalOptions,
     ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
         let lowered = lower::needed([facts]);
-        let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
+        let mut extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
         let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
         let original = text;
         let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
         let text = edits.apply(QUERY, text, &places.remove(QUERY).unwrap_or_default());
-        let mut negations = Negations::default();
-        let text = negations
+        let mut rewritings = Rewritings::default();
+        let text = rewritings
             .query(text, &self.facts.names)
             .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        extra.extend(rewritings.operators());
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
@@ -309,7 +310,7 @@ impl PolicySet {
         result.map_err(|mut error| match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
             Some(at) => {
                 at.file = QUERY.to_owned();
-                negations.original(at);
+                rewritings.original(at);
                 edits.original(at);
                 blame::in_query(&mut error, original);
                 error
@@ -343,13 +344,13 @@ impl Machine {
         lowered: BTreeSet<String>,
     ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
-        let mut negations = Negations::default();
+        let mut rewritings = Rewritings::default();
         let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
         let places = Edits::places(&facts.rules, &lowered);
         for file in files {
             let text = edits.apply(&file.id, &file.text, places.get(file.display.as_str()).map_or(&[], Vec::as_slice));
-            let text = match negations.module(file, text, &facts.names) {
+            let text = match rewritings.module(file, text, &facts.names) {
                 Ok(text) => text,
                 Err(error) => {
                     errors.push(error);
@@ -368,9 +369,10 @@ impl Machine {
             v0: false,
         });
         texts.extend(library);
-        let bare = compile(&texts, data, (&negations, &edits), origins)?;
+        let bare = compile(&texts, data, (&rewritings, &edits), origins)?;
         let mut used = builtins::used(&facts.rules);
         used.extend(builtins::named(&lowered));
+        used.extend(rewritings.operators());
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);
         Ok(Self {
@@ -380,7 +382,7 @@ impl Machine {
             used,
             lowered,
             edits,
-            negations,
+            rewritings,
             origins: Arc::clone(origins),
         })
     }
@@ -404,7 +406,7 @@ impl Machine {
             Ok(Err(error)) => {
                 let mut error = EvalError::from_engine(&error);
                 if let Some(at) = &mut error.location {
-                    self.negations.original(at);
+                    self.rewritings.original(at);
                     self.edits.original(at);
                 }
                 Err(error)
@@ -447,7 +449,7 @@ struct EngineModule {
 fn compile(
     modules: &[EngineModule],
     data: &Value,
-    (negations, edits): (&Negations, &Edits),
+    (rewritings, edits): (&Rewritings, &Edits),
     origins: &Origins,
 ) -> Result<Engine, Vec<LoadError>> {
     let mut left: Vec<&EngineModule> = modules.iter().collect();
@@ -464,7 +466,7 @@ fn compile(
         // The engine stops at the first error of all modules: take that module out and look at the others.
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
-            negations.original(at);
+            rewritings.original(at);
             edits.original(at);
             at.file = left.remove(index).display.clone();
             origins.original(at);

@@ -14,7 +14,7 @@ use regorus::{
 
 pub(super) use self::pattern::Misreading;
 use self::walk::Walker;
-use super::Location;
+use super::{Location, builtins};
 
 /// One segment of a path; `None` when it is computed.
 pub(super) type Segment = Option<String>;
@@ -205,6 +205,23 @@ impl Names {
             Callee::Builtin(_) => None,
         }
     }
+}
+
+/// The number of arguments of what is called, a function or a builtin.
+pub(super) fn called_arity(
+    function: &Ref<Expr>,
+    names: &Names,
+    package: &[String],
+    imports: &HashMap<String, (Root, Vec<Segment>)>,
+) -> Option<usize> {
+    let name = dotted_name(function)?;
+    let (first, rest) = name.split_once('.').map_or((name.as_str(), None), |(first, rest)| (first, Some(rest)));
+    if let Some((Root::Data, path)) = imports.get(first) {
+        let rest = rest.into_iter().flat_map(|rest| rest.split('.').map(str::to_owned));
+        let path: Vec<String> = path.iter().flatten().cloned().chain(rest).collect();
+        return names.functions.get(&path).copied();
+    }
+    names.arity_near(package, &name).or_else(|| builtins::arity(&name))
 }
 
 /// The package of a module, as segments under `data`.

@@ -8,7 +8,7 @@ mod groups;
 mod order;
 mod ranges;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use regorus::unstable::{Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead};
 
@@ -70,7 +70,8 @@ pub(in crate::policy) fn instrument(
             writer.rule(rule, groups.place(module, (index, position), rule));
         }
         let rewritten = writer.new.finish();
-        instrumented.push(origins.rewrite_again(file, rewritten));
+        origins.then(file, &rewritten);
+        instrumented.push(RegoFile { text: Arc::from(rewritten.text()), ..RegoFile::clone(file) });
     }
     Ok((instrumented, plan))
 }
@@ -230,7 +231,7 @@ impl Writer<'_> {
             });
             let filters = ranges::filters(self.text, &body.query, &args);
             let around = Around { bound: &bound, used_by: exprs, end: Some(end), start, filters };
-            self.body(body, around);
+            self.body(body, &around);
             self.body = None;
         }
     }
@@ -254,7 +255,7 @@ impl Writer<'_> {
         (start, end)
     }
 
-    fn body(&mut self, body: &RuleBody, around: Around<'_>) {
+    fn body(&mut self, body: &RuleBody, around: &Around<'_>) {
         let query = &body.query;
         let (Some(first), Some(last)) = (query.stmts.first(), query.stmts.last()) else {
             if let Some(mark) = around.end {
@@ -271,7 +272,7 @@ impl Writer<'_> {
         if bare {
             self.new.insert("{ ");
         }
-        self.query(query, &around);
+        self.query(query, around);
         if bare {
             self.new.insert(" }");
         }

@@ -65,6 +65,14 @@ impl<'t> Rewriter<'t> {
         self.done = place;
     }
 
+    /// Puts in a piece of the old text, wherever that was dealt with.
+    pub(super) fn copy_again(&mut self, range: ops::Range<usize>) {
+        if let Some(piece) = self.old.get(range.clone()).filter(|piece| !piece.is_empty()) {
+            self.segments.push(Segment { new: self.new.len(), old: range.start, length: piece.len() });
+            self.new.push_str(piece);
+        }
+    }
+
     /// Leaves out up to `end`.
     pub(super) fn skip(&mut self, end: usize) {
         self.done = self.done.max(end);

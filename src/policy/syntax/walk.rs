@@ -38,6 +38,8 @@ impl Walker<'_> {
                 let args: &[Ref<Expr>] = if let RuleHead::Func { args, .. } = head { args } else { &[] };
                 pattern::parameters(args, &mut self.facts.misreadings);
                 self.open(args);
+                // A parameter may be a reference or a call, whose value the argument has to be.
+                args.iter().for_each(|arg| self.expr(arg));
                 if bodies.is_empty() {
                     self.head(head);
                 }
