@@ -6,6 +6,7 @@
 //! needs it, the builtin's name is rewritten to such a function of [`PACKAGE`] in the text that the engine gets. The text
 //! that people see, and every place that they are told, is the original.
 
+mod arithmetic;
 mod keywords;
 mod lex;
 mod metadata;
@@ -155,37 +156,43 @@ pub(super) struct Rewritings(BTreeMap<String, Rewritten>);
 // === impl Rewritings ===
 
 impl Rewritings {
-    /// The text of a module in which patterns and `not` mean what they mean in OPA.
+    /// The text of a module in which patterns, operators and `not` mean what they mean in OPA.
     pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
-        let changed = |text: &str| RegoFile { text: Arc::from(text), ..file.clone() };
-        let mut tree = check::module(&changed(&text))?;
-        let patterns = pattern::of_module((&file.display, &text), file.v0, &tree, names)?;
-        if let Some(rewritten) = &patterns {
-            tree = check::module(&changed(rewritten.text()))?;
-        }
-        let now = patterns.as_ref().map_or(text.as_str(), Rewritten::text);
-        let negations = negation::of_module(&file.display, now, &tree, &|name| names.is_document(name))?;
-        Ok(self.keep(&file.id, text, patterns, negations))
+        let parse = |text: &str| check::module(&RegoFile { text: Arc::from(text), ..file.clone() });
+        let mut steps = Steps::new(text);
+        let tree = parse(steps.text())?;
+        let tree = match steps.take(pattern::of_module((&file.display, steps.text()), file.v0, &tree, names)?) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
+        let tree = match steps.take(arithmetic::of_module(steps.text(), &tree)) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
+        let is_document = |name: &str| names.is_document(name);
+        steps.take(negation::of_module(&file.display, steps.text(), &tree, &is_document)?);
+        Ok(self.keep(&file.id, steps))
     }
 
     /// The same for an ad-hoc query.
     pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
-        let mut tree = check::query_tree(&text)?;
-        let patterns = pattern::of_query((QUERY, &text), &tree, names)?;
-        if let Some(rewritten) = &patterns {
-            tree = check::query_tree(rewritten.text())?;
-        }
-        let now = patterns.as_ref().map_or(text.as_str(), Rewritten::text);
-        let negations = negation::of_query(QUERY, now, &tree, &|name| names.is_document(name))?;
-        Ok(self.keep(QUERY, text, patterns, negations))
+        let mut steps = Steps::new(text);
+        let tree = check::query_tree(steps.text())?;
+        let tree = match steps.take(pattern::of_query((QUERY, steps.text()), &tree, names)?) {
+            true => check::query_tree(steps.text())?,
+            false => tree,
+        };
+        let tree = match steps.take(arithmetic::of_query(steps.text(), &tree)) {
+            true => check::query_tree(steps.text())?,
+            false => tree,
+        };
+        let is_document = |name: &str| names.is_document(name);
+        steps.take(negation::of_query(QUERY, steps.text(), &tree, &is_document)?);
+        Ok(self.keep(QUERY, steps))
     }
 
-    fn keep(&mut self, id: &str, text: String, first: Option<Rewritten>, second: Option<Rewritten>) -> String {
-        let rewritten = match (first, second) {
-            (None, None) => return text,
-            (Some(only), None) | (None, Some(only)) => only,
-            (Some(first), Some(second)) => first.then(second),
-        };
+    fn keep(&mut self, id: &str, steps: Steps) -> String {
+        let Some(rewritten) = steps.rewritten else { return steps.original };
         let text = rewritten.text().to_owned();
         self.0.insert(id.to_owned(), rewritten);
         text
@@ -202,6 +209,34 @@ impl Rewritings {
         if let Some(rewritten) = self.0.get(&location.file) {
             rewritten.original_for_engine(location);
         }
+    }
+}
+
+/// One rewriting after the other, as one.
+struct Steps {
+    original: String,
+    rewritten: Option<Rewritten>,
+}
+
+// === impl Steps ===
+
+impl Steps {
+    fn new(original: String) -> Self {
+        Self { original, rewritten: None }
+    }
+
+    fn text(&self) -> &str {
+        self.rewritten.as_ref().map_or(&self.original, Rewritten::text)
+    }
+
+    /// Adds a rewriting of the text as it is now. Was there one?
+    fn take(&mut self, next: Option<Rewritten>) -> bool {
+        let Some(next) = next else { return false };
+        self.rewritten = Some(match self.rewritten.take() {
+            Some(before) => before.then(next),
+            None => next,
+        });
+        true
     }
 }
 

@@ -1,6 +1,7 @@
 //! Builtins that OPA has and the engine lacks, or has wrong. None of them reads a file, the network or a clock of its
 //! own (`http.send` and `net.lookup_ip_addr` ask a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
 
+pub(super) mod aggregates;
 mod array;
 mod aws;
 mod crypto;

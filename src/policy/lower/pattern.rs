@@ -17,7 +17,7 @@ use self::names::{has_closure, matches_in, mentioned, variables};
 use super::{
     lex::{Kind, Lexer, Token},
     operators,
-    rewrite::{Rewriter, Rewritten},
+    rewrite::{Rewriter, Rewritten, offset},
 };
 use crate::policy::{
     LoadError,
@@ -133,7 +133,7 @@ impl<'n> Patterns<'n> {
         let Rule::Spec { span, head, bodies } = rule else { return };
         let mut bound = Bound::new();
         let mut prefix = Vec::new();
-        let (refr, mut terms): (_, Vec<&Ref<Expr>>) = match head {
+        let (refr, mut terms): (&Ref<Expr>, Vec<&Ref<Expr>>) = match head {
             RuleHead::Compr { refr, assign, .. } => (refr, assign.iter().map(|assign| &assign.value).collect()),
             RuleHead::Set { refr, key, .. } => (refr, key.iter().collect()),
             RuleHead::Func { refr, args, assign, .. } => {
@@ -144,7 +144,9 @@ impl<'n> Patterns<'n> {
                 (refr, assign.iter().map(|assign| &assign.value).collect())
             }
         };
-        terms.push(refr);
+        if !self.head(refr, &mut prefix) {
+            terms.push(refr);
+        }
         let mut named = bound.clone();
         bodies.iter().for_each(|body| mentioned(&body.query, &mut named));
         terms.into_iter().for_each(|term| self.closed(term, &named));
@@ -157,6 +159,26 @@ impl<'n> Patterns<'n> {
         if bodies.is_empty() && !prefix.is_empty() {
             self.bodiless(offset(span.end), &prefix, v0);
         }
+    }
+
+    /// Moves the calls of a head into the bodies where the engine cannot make them; was there one?
+    fn head(&mut self, refr: &Ref<Expr>, prefix: &mut Vec<Vec<Piece>>) -> bool {
+        let mut indexes = Vec::new();
+        let mut at = refr;
+        while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = at.as_ref() {
+            if let Expr::RefBrack { index, .. } = at.as_ref() {
+                indexes.push(index);
+            }
+            at = refr;
+        }
+        let calls = indexes.iter().filter(|index| matches!(index.as_ref(), Expr::Call { .. }));
+        let movable: Vec<_> = calls.filter(|index| indexes.len() > 1 || has_closure(index)).collect();
+        for index in &movable {
+            let mut moved = Moved::new("=", &Bound::new());
+            self.move_out(index, &mut moved);
+            prefix.append(&mut moved.statements);
+        }
+        !movable.is_empty()
     }
 
     fn body(&mut self, body: &RuleBody, prefix: &[Vec<Piece>], bound: &Bound, v0: bool) {
@@ -471,10 +493,6 @@ impl Moved {
     fn new(sign: &'static str, bound: &Bound) -> Self {
         Self { sign, bound: bound.clone(), allowed: true, statements: Vec::new() }
     }
-}
-
-fn offset(at: u32) -> usize {
-    usize::try_from(at).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -220,6 +220,11 @@ fn columns(line: &str) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
+/// A place of the parser's as an offset.
+pub(super) fn offset(at: u32) -> usize {
+    usize::try_from(at).unwrap_or(usize::MAX)
+}
+
 /// Row and column of an offset of a text that was not rewritten.
 pub(super) fn place(text: &str, offset: usize) -> (u32, u32) {
     Lines::new(text).place(offset)
