@@ -1,5 +1,5 @@
 //! Builtins that OPA has and the engine lacks, or has wrong. None of them reads a file, the network or a clock of its
-//! own (`http.send` asks a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
+//! own (`http.send` and `net.lookup_ip_addr` ask a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
 
 pub(super) mod aggregates;
 mod array;
@@ -85,6 +85,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_intersects", 2, net::intersects),
         builtin!("net.cidr_merge", 1, net::merge),
         builtin!("net.cidr_overlap", 2, net::contains),
+        builtin!("net.lookup_ip_addr", 1, net::lookup),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
         builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
         builtin!("regex.find_n", 3, regex::find_n),

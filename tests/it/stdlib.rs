@@ -34,7 +34,6 @@ const REFUSED: &[&str] = &[
     "minus",
     "mul",
     "neq",
-    "net.lookup_ip_addr",
     "or",
     "plus",
     "re_match",
