@@ -15,6 +15,7 @@ mod builtins;
 mod bundle;
 mod check;
 mod core;
+mod coverage;
 mod document;
 mod error;
 mod graph;
@@ -43,6 +44,7 @@ mod yaml;
 
 use std::{sync::Arc, time::Duration};
 
+pub use coverage::{Coverage, CoverageReport, FileCoverage, Kind as CoverageKind, Range};
 pub use document::{DocumentError, parse_json, parse_yaml};
 pub use error::{EvalError, EvalErrorKind, LoadError, Location};
 pub use http::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend, HttpTls, PemSource};
@@ -74,6 +76,10 @@ pub struct Settings {
     pub is_strict: bool,
     /// Most errors of one load that are told; 0: as many as are worth reading.
     pub max_errors: usize,
+    /// Modules note what of them is evaluated, for [`Coverage`]: they are slower, and nest the stack much deeper.
+    pub coverage: bool,
+    /// Modules of which nothing else says it are written for Rego v0.
+    pub v0_compatible: bool,
 }
 
 /// A bundle as activated.
@@ -138,6 +144,8 @@ impl Default for Settings {
             max_result_bytes: 16 << 20,
             is_strict: false,
             max_errors: 10,
+            coverage: false,
+            v0_compatible: false,
         }
     }
 }

@@ -188,6 +188,10 @@ pub(super) fn sentence(
         (Some((operand, (want, integer))), Some(got)) => {
             let (want, got) = match got.split_once(" containing ") {
                 Some(("array", _)) if name == "object.union_n" => ("array of objects", got),
+                Some((collection, _)) if matches!(name, "sum" | "product") => match collection {
+                    "array" => ("array of numbers", got),
+                    _ => ("set of numbers", got),
+                },
                 Some(("array", _)) => ("array of strings", got),
                 Some(_) => ("set of strings", got),
                 None if integer && got == "number" => ("integer number", "floating-point number"),
@@ -256,6 +260,7 @@ fn element<'v>(name: &str, operand: usize, value: &'v Value) -> Option<&'v Value
             |value| matches!(value, Value::String(_))
         }
         ("object.union_n", 1) => |value| matches!(value, Value::Object(_)),
+        ("sum" | "product", 1) => |value| matches!(value, Value::Number(_)),
         _ => return None,
     };
     match value {

@@ -16,7 +16,9 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard, stdlib,
+    coverage, guard,
+    lower::operators,
+    stdlib,
     syntax::{Callee, RuleFacts},
 };
 
@@ -56,9 +58,12 @@ pub(super) const FAILED_MARK: &str = "\u{1}failed\u{1}";
 /// As [`TYPE_MARK`], for what the configuration forbids.
 pub(super) const REFUSED_MARK: &str = "\u{1}refused\u{1}";
 
+/// A line feed in a message: of other texts the engine's later lines are snippets.
+pub(super) const LINE_MARK: &str = "\u{1}line\u{1}";
+
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
-    stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
+    stdlib::all().iter().chain(guard::all()).chain(coverage::BUILTINS).find(|builtin| builtin.name == name)
 }
 
 /// The number of arguments of a builtin; `None` when there is no such builtin.
@@ -97,18 +102,23 @@ pub(super) fn named(names: &BTreeSet<String>) -> impl Iterator<Item = &'static s
 
 /// Puts builtins on an engine; those that are there already stay.
 pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mut Engine, names: N, strict: bool) {
-    for builtin in names.into_iter().filter_map(|name| own(name)) {
+    let find = |name: &&str| own(name).or_else(|| operators::ALL.iter().find(|operator| operator.name == *name));
+    for builtin in names.into_iter().filter_map(find) {
         let call = builtin.call;
         let extension = move |args: Vec<Value>| match call(&args) {
             Ok(value) => Ok(value),
             Err(BuiltinError::Limit(message)) => Err(anyhow::anyhow!("{}{message}", guard::LIMIT_MARK)),
             Err(BuiltinError::Refused(message)) => Err(anyhow::anyhow!("{REFUSED_MARK}{message}")),
-            Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{message}")),
-            Err(BuiltinError::Failed(message)) if strict => Err(anyhow::anyhow!("{message}")),
+            Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{}", one_line(&message))),
+            Err(BuiltinError::Failed(message)) if strict => Err(anyhow::anyhow!("{}", one_line(&message))),
             // An extension's `Err` ends the evaluation whatever the engine's mode is.
             Err(_) => Ok(Value::Undefined),
         };
         // The only error is "already added".
         let _ = engine.add_extension(builtin.name.to_owned(), builtin.arity, Box::new(extension));
     }
+}
+
+fn one_line(message: &str) -> String {
+    message.replace('\n', LINE_MARK)
 }

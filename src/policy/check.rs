@@ -33,7 +33,7 @@ use super::{
     infer::{self, Known},
     lower::Origins,
     safety,
-    syntax::{self, Callee, Misreading, Names, Reference, Root, RuleFacts, Segment},
+    syntax::{self, Call, Callee, Misreading, Names, Reference, Root, RuleFacts, Segment},
 };
 
 /// Most problems of one kind that are worth reading.
@@ -48,8 +48,8 @@ const MAX_PRODUCTS: usize = 12;
 const MAX_DOUBLINGS: usize = 24;
 /// Most statements of one body: the engine's scheduler needs the square of it.
 pub(super) const MAX_STATEMENTS: usize = 2_000;
-/// The builtin that waits for others.
-pub(super) const NETWORK: &str = "http.send";
+/// The builtins that wait for others.
+const NETWORK: [&str; 2] = ["http.send", "net.lookup_ip_addr"];
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
 
@@ -216,6 +216,20 @@ pub(super) fn modules(
     Ok(Facts { rules, names, packages, claim_reads, may_block, network, warnings, known, paths })
 }
 
+/// The rules of files that were made of files which passed the checks.
+pub(super) fn rules(files: &[RegoFile], origins: &Origins, names: &Names) -> Result<Vec<RuleFacts>, Vec<LoadError>> {
+    let mut rules = Vec::new();
+    for file in files {
+        let module = parse::unlimited(file);
+        let module = module.map_err(|error| vec![error])?;
+        rules.extend(syntax::rules(&module, names).into_iter().map(|mut facts| {
+            origins.original_facts(&mut facts);
+            facts
+        }));
+    }
+    Ok(rules)
+}
+
 /// What the declarations of a module's rules are blamed for. True when the check ends after that.
 fn declarations(file: &RegoFile, own: &mut Lowered, rigour: Rigour, problems: &mut Problems<'_>) -> bool {
     let mut is_fatal = false;
@@ -366,15 +380,29 @@ fn misreadings(rule: &RuleFacts, problems: &mut Problems<'_>) {
 }
 
 pub(super) fn calls_network(rule: &RuleFacts) -> bool {
-    rule.calls.iter().any(|call| matches!(&call.callee, Callee::Builtin(name) if name == NETWORK))
+    network_call(rule).is_some()
 }
 
-/// Without a host that may be asked, `http.send` can only fail, and `not` over a failure holds.
+/// The builtin that waits for others, when one is called.
+pub(super) fn network_call(rule: &RuleFacts) -> Option<&str> {
+    rule.calls.iter().find_map(waits)
+}
+
+fn waits(call: &Call) -> Option<&str> {
+    match &call.callee {
+        Callee::Builtin(name) => NETWORK.into_iter().find(|network| name == network),
+        Callee::Function(_) => None,
+    }
+}
+
+/// Without a host that may be asked, they can only fail, and `not` over a failure holds.
 fn no_network(rule: &RuleFacts, problems: &mut Problems<'_>) {
     for call in &rule.calls {
-        if matches!(&call.callee, Callee::Builtin(name) if name == NETWORK) {
-            let message = "http.send is not allowed: no host is listed; list those that policies may ask in \
-                           `policy.http_send.allow`, or load what the policy needs as data";
+        if let Some(name) = waits(call) {
+            let message = format!(
+                "{name} is not allowed: no host is listed; list those that policies may ask in \
+                 `policy.http_send.allow`, or load what the policy needs as data"
+            );
             problems.fact(LoadError::new("rego_type_error", message, Some(call.location.clone())));
         }
     }

@@ -127,7 +127,7 @@ impl EvalError {
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
         let (kind, message) = classify(message);
-        Self { location, ..Self::new(kind, message) }
+        Self { location, ..Self::new(kind, message.replace(super::builtins::LINE_MARK, "\n")) }
     }
 }
 

@@ -22,7 +22,7 @@ use self::{
 use super::{
     builtins::{Builtin, BuiltinError},
     document,
-    stdlib::type_name,
+    stdlib::{aggregates, type_name},
     yaml::to_yaml,
 };
 
@@ -152,7 +152,7 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("strings.count", 2, count),
         guarded("strings.replace_n", 2, replace_n),
         guarded("strings.reverse", 1, |a| sized("strings.reverse", a)),
-        guarded("sum", 1, |a| sized("sum", a)),
+        guarded("sum", 1, |a| aggregates::sum(a).map_or_else(|| sized("sum", a), Ok)),
         guarded("time.now_ns", 0, |_| now_ns().map(Value::from)),
         guarded("to_number", 1, |a| number("to_number", a)),
         guarded("trim", 2, |a| product("trim", a)),

@@ -115,8 +115,13 @@ pub(super) fn key_text(key: &Value) -> String {
     }
 }
 
+/// A fraction that is almost nothing has an exponent, as in Go's JSON.
 fn number(value: &Value) -> String {
-    value.to_string()
+    let text = value.to_string();
+    match value.as_f64() {
+        Ok(number) if number.abs() < 1e-6 && text.trim_start_matches('-').starts_with("0.0") => format!("{number:e}"),
+        _ => text,
+    }
 }
 
 fn write_string(out: &mut String, text: &str) {

@@ -6,9 +6,14 @@
 //! needs it, the builtin's name is rewritten to such a function of [`PACKAGE`] in the text that the engine gets. The text
 //! that people see, and every place that they are told, is the original.
 
+mod arithmetic;
+mod cover;
 mod keywords;
 mod lex;
+mod metadata;
 mod negation;
+pub(super) mod operators;
+mod pattern;
 mod print;
 mod render;
 mod rewrite;
@@ -25,10 +30,10 @@ use super::{
     bundle::RegoFile,
     check,
     set::QUERY,
-    syntax::{Mention, MentionKind, Names, RuleFacts},
+    syntax::{Alias, Mention, MentionKind, Names, RuleFacts},
 };
 
-pub(super) use self::{render::template_string, rewrite::characters};
+pub(super) use self::{cover::instrument, render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -55,6 +60,15 @@ struct Edit {
     col: u32,
     old: u32,
     new: u32,
+}
+
+/// A name to replace.
+#[derive(Debug)]
+pub(super) struct Place<'f> {
+    start: usize,
+    name: &'f str,
+    replacement: String,
+    location: &'f Location,
 }
 
 /// The replaced names, by module.
@@ -96,6 +110,7 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
             ),
         }
     }
+    metadata::lower(&mut lowered, &mut origins, errors);
     (lowered, origins)
 }
 
@@ -146,37 +161,57 @@ fn function(name: &str) -> String {
 
 /// Rewritings of the engine's texts, by module id.
 #[derive(Debug, Default)]
-pub(super) struct Negations(BTreeMap<String, Rewritten>);
+pub(super) struct Rewritings(BTreeMap<String, Rewritten>);
 
-// === impl Negations ===
+// === impl Rewritings ===
 
-impl Negations {
-    /// The text of a module in which `not` means what it means in OPA.
+impl Rewritings {
+    /// The text of a module in which patterns, operators and `not` mean what they mean in OPA.
     pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
-        if !text.contains("not") {
-            return Ok(text);
-        }
-        let changed = RegoFile { text: Arc::from(text.as_str()), ..file.clone() };
+        let parse = |text: &str| check::module(&RegoFile { text: Arc::from(text), ..file.clone() });
+        let mut steps = Steps::new(text);
+        let tree = parse(steps.text())?;
+        let tree = match steps.take(pattern::of_module((&file.display, steps.text()), file.v0, &tree, names)?) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
+        let tree = match steps.take(arithmetic::of_module(steps.text(), &tree)) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
         let is_document = |name: &str| names.is_document(name);
-        let rewritten = negation::of_module(&file.display, &text, &*check::module(&changed)?, &is_document)?;
-        Ok(self.keep(&file.id, text, rewritten))
+        steps.take(negation::of_module(&file.display, steps.text(), &tree, &is_document)?);
+        Ok(self.keep(&file.id, steps))
     }
 
     /// The same for an ad-hoc query.
     pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
-        if !text.contains("not") {
-            return Ok(text);
-        }
+        let mut steps = Steps::new(text);
+        let tree = check::query_tree(steps.text())?;
+        let tree = match steps.take(pattern::of_query((QUERY, steps.text()), &tree, names)?) {
+            true => check::query_tree(steps.text())?,
+            false => tree,
+        };
+        let tree = match steps.take(arithmetic::of_query(steps.text(), &tree)) {
+            true => check::query_tree(steps.text())?,
+            false => tree,
+        };
         let is_document = |name: &str| names.is_document(name);
-        let rewritten = negation::of_query(QUERY, &text, &*check::query_tree(&text)?, &is_document)?;
-        Ok(self.keep(QUERY, text, rewritten))
+        steps.take(negation::of_query(QUERY, steps.text(), &tree, &is_document)?);
+        Ok(self.keep(QUERY, steps))
     }
 
-    fn keep(&mut self, id: &str, text: String, rewritten: Option<Rewritten>) -> String {
-        let Some(rewritten) = rewritten else { return text };
+    fn keep(&mut self, id: &str, steps: Steps) -> String {
+        let Some(rewritten) = steps.rewritten else { return steps.original };
         let text = rewritten.text().to_owned();
         self.0.insert(id.to_owned(), rewritten);
         text
+    }
+
+    /// The operators that the rewritten texts call.
+    pub(super) fn operators(&self) -> impl Iterator<Item = &'static str> {
+        let names = operators::ALL.iter().map(|operator| operator.name);
+        names.filter(|name| self.0.values().any(|rewritten| rewritten.text().contains(name)))
     }
 
     /// A place in the text that the engine got → the place before.
@@ -184,6 +219,34 @@ impl Negations {
         if let Some(rewritten) = self.0.get(&location.file) {
             rewritten.original_for_engine(location);
         }
+    }
+}
+
+/// One rewriting after the other, as one.
+struct Steps {
+    original: String,
+    rewritten: Option<Rewritten>,
+}
+
+// === impl Steps ===
+
+impl Steps {
+    fn new(original: String) -> Self {
+        Self { original, rewritten: None }
+    }
+
+    fn text(&self) -> &str {
+        self.rewritten.as_ref().map_or(&self.original, Rewritten::text)
+    }
+
+    /// Adds a rewriting of the text as it is now. Was there one?
+    fn take(&mut self, next: Option<Rewritten>) -> bool {
+        let Some(next) = next else { return false };
+        self.rewritten = Some(match self.rewritten.take() {
+            Some(before) => before.then(next),
+            None => next,
+        });
+        true
     }
 }
 
@@ -212,6 +275,27 @@ impl Origins {
         if let Some(origin) = self.0.get(&location.file) {
             origin.rewritten.original(location);
             location.file.clone_from(&origin.name);
+        }
+    }
+
+    /// The name of the original of a text.
+    fn name<'a>(&'a self, file: &'a str) -> &'a str {
+        self.0.get(file).map_or(file, |origin| &origin.name)
+    }
+
+    /// The rewriting of a text.
+    fn rewritten(&self, file: &str) -> Option<Arc<Rewritten>> {
+        self.0.get(file).map(|origin| Arc::clone(&origin.rewritten))
+    }
+
+    /// A file was rewritten once more.
+    fn then(&mut self, file: &RegoFile, rewritten: &Rewritten) {
+        for own in BTreeSet::from([&file.id, &file.display]) {
+            let before = self.0.remove(own);
+            let name = before.as_ref().map_or_else(|| own.clone(), |before| before.name.clone());
+            let whole = before.map(|before| Arc::unwrap_or_clone(before.rewritten).then(rewritten.clone()));
+            let rewritten = Arc::new(whole.unwrap_or_else(|| rewritten.clone()));
+            self.0.insert(own.clone(), Origin { rewritten, name });
         }
     }
 
@@ -253,35 +337,46 @@ impl Origins {
 // === impl Edits ===
 
 impl Edits {
+    /// What to replace in the texts of the engine, by file as shown: builtins of `names`, and imported names. The engine
+    /// would evaluate all of a package that an imported name stands for, whatever is asked of it.
+    pub(super) fn places<'f>(rules: &'f [RuleFacts], names: &BTreeSet<String>) -> BTreeMap<&'f str, Vec<Place<'f>>> {
+        let mut places: BTreeMap<&str, Vec<Place<'_>>> = BTreeMap::new();
+        for rule in rules {
+            let is_wanted = |mention: &&Mention| {
+                names.contains(&mention.name)
+                    && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
+            };
+            for Mention { name, start, location, .. } in rule.mentions.iter().filter(is_wanted) {
+                let replacement = format!("data.{PACKAGE}.{}", function(name));
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+            for Alias { name, stands_for, start, location } in &rule.aliases {
+                let replacement = stands_for.clone();
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+        }
+        for places in places.values_mut() {
+            places.sort_by_key(|place| place.start);
+            places.dedup_by_key(|place| place.start);
+        }
+        places
+    }
+
     /// The text of a module for the engine.
-    pub(super) fn apply(
-        &mut self,
-        id: &str,
-        display: &str,
-        text: &str,
-        rules: &[RuleFacts],
-        names: &BTreeSet<String>,
-    ) -> String {
-        let wanted = |mention: &&Mention| {
-            mention.location.file == display
-                && names.contains(&mention.name)
-                && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
-                && text.get(mention.start..mention.start + mention.name.len()) == Some(&mention.name)
-        };
-        let mut mentions: Vec<&Mention> = rules.iter().flat_map(|rule| &rule.mentions).filter(wanted).collect();
-        mentions.sort_by_key(|mention| mention.start);
-        mentions.dedup_by_key(|mention| mention.start);
+    pub(super) fn apply(&mut self, id: &str, text: &str, places: &[Place<'_>]) -> String {
         let mut lowered = String::with_capacity(text.len());
         let mut done = 0;
         let mut edits = Vec::new();
-        for mention in mentions {
-            let replacement = format!("data.{PACKAGE}.{}", function(&mention.name));
-            lowered.push_str(text.get(done..mention.start).unwrap_or_default());
-            lowered.push_str(&replacement);
-            done = mention.start + mention.name.len();
+        for Place { start, name, replacement, location } in places {
+            if text.get(*start..start + name.len()) != Some(name) {
+                continue;
+            }
+            lowered.push_str(text.get(done..*start).unwrap_or_default());
+            lowered.push_str(replacement);
+            done = start + name.len();
             let size = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
-            let Location { row, col, .. } = mention.location;
-            edits.push(Edit { row, col, old: size(&mention.name), new: size(&replacement) });
+            let Location { row, col, .. } = **location;
+            edits.push(Edit { row, col, old: size(name), new: size(replacement) });
         }
         lowered.push_str(text.get(done..).unwrap_or_default());
         if !edits.is_empty() {

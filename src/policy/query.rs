@@ -76,8 +76,8 @@ impl PolicySet {
         input: Option<Value>,
     ) -> Result<QueryResult, EvalError> {
         let (facts, tree) = check::query(query, &self.facts, self.has_network(), false)?;
-        if options.foreign_query && check::calls_network(&facts) {
-            let message = format!("unsafe built-in function calls in expression: {}", check::NETWORK);
+        if let Some(name) = check::network_call(&facts).filter(|_| options.foreign_query) {
+            let message = format!("unsafe built-in function calls in expression: {name}");
             return Err(EvalError::query("rego_type_error", message, None));
         }
         if let Some((name, at)) = solutions::unbound(&tree) {

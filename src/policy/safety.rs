@@ -364,14 +364,7 @@ fn outputs(statement: &LiteralStmt, checker: &Checker<'_>, known: &dyn Fn(&str) 
 impl Checker<'_> {
     /// The number of arguments of what is called.
     fn arity(&self, function: &Ref<Expr>) -> Option<usize> {
-        let name = syntax::dotted_name(function)?;
-        let (first, rest) = name.split_once('.').map_or((name.as_str(), None), |(first, rest)| (first, Some(rest)));
-        if let Some((Root::Data, path)) = self.imports.get(first) {
-            let rest = rest.into_iter().flat_map(|rest| rest.split('.').map(str::to_owned));
-            let path: Vec<String> = path.iter().flatten().cloned().chain(rest).collect();
-            return self.names.functions.get(&path).copied();
-        }
-        self.names.arity_near(self.package, &name).or_else(|| builtins::arity(&name))
+        syntax::called_arity(function, self.names, self.package, self.imports)
     }
 }
 

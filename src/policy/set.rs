@@ -5,7 +5,6 @@ mod explain;
 
 use std::{
     collections::BTreeSet,
-    fmt,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -17,11 +16,12 @@ use super::{
     Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
     check::{self, Facts, Rigour},
+    coverage::Plan,
     error::{Rendered, classify_compile},
     guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits, Negations, Origins},
+    lower::{self, Edits, Origins, Rewritings},
     panics,
     path::{Place, Tree, member},
     scan, source,
@@ -45,6 +45,8 @@ pub struct PolicySet {
     complete: OnceLock<Result<Machine, String>>,
     tree: Tree,
     pub(super) facts: Facts,
+    /// What the modules note, where they were loaded for coverage.
+    plan: Option<Arc<Plan>>,
     /// As the engine's parser gets them.
     pub(super) files: Vec<RegoFile>,
     data: Value,
@@ -64,7 +66,7 @@ struct Machine {
     /// Builtins that have a function around them.
     lowered: BTreeSet<String>,
     edits: Edits,
-    negations: Negations,
+    rewritings: Rewritings,
     origins: Arc<Origins>,
 }
 
@@ -80,10 +82,16 @@ impl PolicySet {
         let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
-        let origins = Arc::new(origins);
         let rigour =
             Rigour { network: settings.http.is_some(), is_strict: settings.is_strict, max_errors: settings.max_errors };
-        let facts = check::modules(&files, &origins, &content.data, rigour, errors)?;
+        let mut facts = check::modules(&files, &origins, &content.data, rigour, errors)?;
+        let (mut files, mut origins, mut plan) = (files, origins, None);
+        if settings.coverage {
+            let (noting, notes) = lower::instrument(&files, &facts.names, &mut origins)?;
+            facts.rules = check::rules(&noting, &origins, &facts.names)?;
+            (files, plan) = (noting, Some(Arc::new(notes)));
+        }
+        let origins = Arc::new(origins);
         let lowered = lower::needed(&facts.rules);
         let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
@@ -94,6 +102,7 @@ impl PolicySet {
             complete: OnceLock::new(),
             tree,
             facts,
+            plan,
             files,
             data: content.data,
             bundles: content.bundles,
@@ -195,6 +204,10 @@ impl PolicySet {
         !self.facts.network.is_empty()
     }
 
+    pub(super) fn coverage_plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
     pub(super) fn has_network(&self) -> bool {
         self.settings.http.is_some()
     }
@@ -282,15 +295,17 @@ impl PolicySet {
         options: &EvalOptions,
     ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
         let lowered = lower::needed([facts]);
-        let extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
+        let mut extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
         let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
         let original = text;
-        let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
-        let mut negations = Negations::default();
-        let text = negations
+        let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
+        let text = edits.apply(QUERY, text, &places.remove(QUERY).unwrap_or_default());
+        let mut rewritings = Rewritings::default();
+        let text = rewritings
             .query(text, &self.facts.names)
             .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        extra.extend(rewritings.operators());
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
@@ -302,7 +317,7 @@ impl PolicySet {
         result.map_err(|mut error| match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
             Some(at) => {
                 at.file = QUERY.to_owned();
-                negations.original(at);
+                rewritings.original(at);
                 edits.original(at);
                 blame::in_query(&mut error, original);
                 error
@@ -336,13 +351,13 @@ impl Machine {
         lowered: BTreeSet<String>,
     ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
-        let mut negations = Negations::default();
+        let mut rewritings = Rewritings::default();
         let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
+        let places = Edits::places(&facts.rules, &lowered);
         for file in files {
-            let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
-            let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
-            let text = match negations.module(file, text, &facts.names) {
+            let text = edits.apply(&file.id, &file.text, places.get(file.display.as_str()).map_or(&[], Vec::as_slice));
+            let text = match rewritings.module(file, text, &facts.names) {
                 Ok(text) => text,
                 Err(error) => {
                     errors.push(error);
@@ -361,9 +376,10 @@ impl Machine {
             v0: false,
         });
         texts.extend(library);
-        let bare = compile(&texts, data, (&negations, &edits), origins)?;
+        let bare = compile(&texts, data, (&rewritings, &edits), origins)?;
         let mut used = builtins::used(&facts.rules);
         used.extend(builtins::named(&lowered));
+        used.extend(rewritings.operators());
         let mut lenient = bare.clone();
         builtins::register(&mut lenient, &used, false);
         Ok(Self {
@@ -373,7 +389,7 @@ impl Machine {
             used,
             lowered,
             edits,
-            negations,
+            rewritings,
             origins: Arc::clone(origins),
         })
     }
@@ -397,7 +413,7 @@ impl Machine {
             Ok(Err(error)) => {
                 let mut error = EvalError::from_engine(&error);
                 if let Some(at) = &mut error.location {
-                    self.negations.original(at);
+                    self.rewritings.original(at);
                     self.edits.original(at);
                 }
                 Err(error)
@@ -419,15 +435,6 @@ impl Machine {
     }
 }
 
-impl fmt::Debug for PolicySet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PolicySet")
-            .field("bundles", &self.bundles)
-            .field("digest", &self.digest)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A module as the engine gets it.
 struct EngineModule {
     id: String,
@@ -440,7 +447,7 @@ struct EngineModule {
 fn compile(
     modules: &[EngineModule],
     data: &Value,
-    (negations, edits): (&Negations, &Edits),
+    (rewritings, edits): (&Rewritings, &Edits),
     origins: &Origins,
 ) -> Result<Engine, Vec<LoadError>> {
     let mut left: Vec<&EngineModule> = modules.iter().collect();
@@ -457,7 +464,7 @@ fn compile(
         // The engine stops at the first error of all modules: take that module out and look at the others.
         let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
         if let (Some(index), Some(at)) = (index, &mut location) {
-            negations.original(at);
+            rewritings.original(at);
             edits.original(at);
             at.file = left.remove(index).display.clone();
             origins.original(at);

@@ -99,7 +99,13 @@ impl Source {
     #[must_use]
     pub fn display(&self, path: &str) -> String {
         let single = self.origin == path || self.origin.strip_suffix(path).is_some_and(|dir| dir.ends_with('/'));
-        if single { self.origin.clone() } else { format!("{}/{path}", self.origin.trim_end_matches('/')) }
+        if single {
+            self.origin.clone()
+        } else if self.origin == "." {
+            path.to_owned()
+        } else {
+            format!("{}/{path}", self.origin.trim_end_matches('/'))
+        }
     }
 
     /// The id of a module.

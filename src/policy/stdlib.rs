@@ -1,6 +1,7 @@
 //! Builtins that OPA has and the engine lacks, or has wrong. None of them reads a file, the network or a clock of its
-//! own (`http.send` asks a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
+//! own (`http.send` and `net.lookup_ip_addr` ask a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
 
+pub(super) mod aggregates;
 mod array;
 mod aws;
 mod crypto;
@@ -10,6 +11,7 @@ mod go_url;
 mod graphql;
 mod http;
 mod jwt;
+mod keys;
 mod net;
 mod operand;
 mod pem;
@@ -21,7 +23,7 @@ mod x509;
 
 use regorus::Value;
 
-pub(super) use self::operand::type_name;
+pub(super) use self::operand::{record, type_name};
 use super::builtins::{Builtin, BuiltinError, FAILED_MARK};
 
 /// What a builtin of this library returns; its errors get the builtin's name in front in [`named`].
@@ -44,10 +46,18 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("crypto.hmac.sha256", 2, crypto::hmac_sha256),
         builtin!("crypto.hmac.sha512", 2, crypto::hmac_sha512),
         builtin!("crypto.md5", 1, crypto::md5),
+        builtin!("crypto.parse_private_keys", 1, keys::parse_private_keys),
         builtin!("crypto.sha1", 1, crypto::sha1),
         builtin!("crypto.sha256", 1, crypto::sha256),
+        builtin!("crypto.x509.parse_and_verify_certificates", 1, x509::parse_and_verify),
+        builtin!("crypto.x509.parse_and_verify_certificates_with_options", 2, x509::parse_and_verify_with_options),
         builtin!("crypto.x509.parse_certificate_request", 1, x509::parse_certificate_request),
         builtin!("crypto.x509.parse_certificates", 1, x509::parse_certificates),
+        builtin!("crypto.x509.parse_keypair", 2, keys::parse_keypair),
+        builtin!("crypto.x509.parse_rsa_private_key", 1, keys::parse_rsa_private_key),
+        builtin!("graphql.is_valid", 2, graphql::is_valid),
+        builtin!("graphql.parse", 2, graphql::parse),
+        builtin!("graphql.parse_and_verify", 2, graphql::parse_and_verify),
         builtin!("graphql.parse_query", 1, graphql::parse_query),
         builtin!("graphql.parse_schema", 1, graphql::parse_schema),
         builtin!("graphql.schema_is_valid", 1, graphql::schema_is_valid),
@@ -75,6 +85,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_intersects", 2, net::intersects),
         builtin!("net.cidr_merge", 1, net::merge),
         builtin!("net.cidr_overlap", 2, net::contains),
+        builtin!("net.lookup_ip_addr", 1, net::lookup),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
         builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
         builtin!("regex.find_n", 3, regex::find_n),
@@ -84,12 +95,19 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("regex.replace", 3, regex::replace),
         builtin!("regex.split", 2, regex::split),
         builtin!("regex.template_match", 4, regex::template_match),
+        builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
+        builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),
         builtin!("uri.parse", 1, uri::parse),
     ];
     ALL
+}
+
+/// Calls in modules are constants before anything runs; elsewhere there is no rule to speak of.
+fn outside_of_rules(name: &str) -> Outcome {
+    Err(operand::failed(format!("the {name} function must only be called within the scope of a rule")))
 }
 
 /// Calls a builtin within the size limit, and puts its name in front of its error.

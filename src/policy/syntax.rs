@@ -14,7 +14,7 @@ use regorus::{
 
 pub(super) use self::pattern::Misreading;
 use self::walk::Walker;
-use super::Location;
+use super::{Location, builtins};
 
 /// One segment of a path; `None` when it is computed.
 pub(super) type Segment = Option<String>;
@@ -60,6 +60,17 @@ pub(super) struct Mention {
     pub location: Location,
 }
 
+/// The name of an imported document where a reference starts with it.
+#[derive(Debug, Clone)]
+pub(super) struct Alias {
+    pub name: String,
+    /// `data.a.b`.
+    pub stands_for: String,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
 /// What a builtin's name stands there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MentionKind {
@@ -99,6 +110,7 @@ pub(super) struct RuleFacts {
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
     pub mentions: Vec<Mention>,
+    pub aliases: Vec<Alias>,
     /// What the engine would read in another way than OPA.
     pub misreadings: Vec<(Misreading, Location)>,
     /// Deepest nesting of expressions, in nodes.
@@ -189,6 +201,23 @@ impl Names {
     }
 }
 
+/// The number of arguments of what is called, a function or a builtin.
+pub(super) fn called_arity(
+    function: &Ref<Expr>,
+    names: &Names,
+    package: &[String],
+    imports: &HashMap<String, (Root, Vec<Segment>)>,
+) -> Option<usize> {
+    let name = dotted_name(function)?;
+    let (first, rest) = name.split_once('.').map_or((name.as_str(), None), |(first, rest)| (first, Some(rest)));
+    if let Some((Root::Data, path)) = imports.get(first) {
+        let rest = rest.into_iter().flat_map(|rest| rest.split('.').map(str::to_owned));
+        let path: Vec<String> = path.iter().flatten().cloned().chain(rest).collect();
+        return names.functions.get(&path).copied();
+    }
+    names.arity_near(package, &name).or_else(|| builtins::arity(&name))
+}
+
 /// The package of a module, as segments under `data`.
 pub(super) fn package_path(module: &Module) -> Vec<String> {
     flatten(&module.package.refr)
@@ -260,6 +289,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     references: Vec::new(),
                     calls: Vec::new(),
                     mentions: Vec::new(),
+                    aliases: Vec::new(),
                     misreadings: Vec::new(),
                     depth: 0,
                     loops: 0,
@@ -286,6 +316,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        aliases: Vec::new(),
         mentions: Vec::new(),
         misreadings: Vec::new(),
         depth: 0,

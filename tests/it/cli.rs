@@ -157,9 +157,9 @@ fn what_strict_mode_finds_is_a_warning_or_a_problem() {
     let text = "package p\n\nimport data.x\n\nf(a, b) := a if {\n\tc := count(a)\n}\n";
     fs::write(directory.path().join("p.rego"), text).expect("writable");
     let lines = [
-        "./p.rego:3:1: rego_compile_error: import data.x unused",
-        "./p.rego:5:1: rego_compile_error: unused argument b. (hint: use _ (wildcard variable) instead)",
-        "./p.rego:6:2: rego_compile_error: assigned var c unused",
+        "p.rego:3:1: rego_compile_error: import data.x unused",
+        "p.rego:5:1: rego_compile_error: unused argument b. (hint: use _ (wildcard variable) instead)",
+        "p.rego:6:2: rego_compile_error: assigned var c unused",
     ];
     let warnings: String =
         lines.iter().map(|line| format!("warning: {}\n", line.replace(" rego_compile_error:", ""))).collect();

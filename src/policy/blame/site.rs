@@ -57,7 +57,10 @@ pub(super) fn site(expr: &Expr, place: (u32, u32)) -> Option<Site> {
     if matches!(expr, Expr::Call { .. }) && builtins::arity(&name).is_none() {
         return None;
     }
-    let operand = operands.iter().position(|operand| here(operand.span())).map(|index| index + 1);
+    // An operator that is an operand became a call, which starts where its first operand does.
+    let is_operator = |operand: &Expr| matches!(operand, Expr::ArithExpr { .. } | Expr::BinExpr { .. });
+    let is_here = |operand: &Expr| here(operand.span()) || is_operator(operand) && here(start(operand));
+    let operand = operands.iter().position(|operand| is_here(operand)).map(|index| index + 1);
     let own = here(expr.span());
     let start = start(expr);
     (own || operand.is_some()).then_some(Site {

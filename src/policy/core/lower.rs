@@ -20,7 +20,10 @@ use super::{
     Pos, Rule, Statement, Term, Var, Vars,
     scope::{Occurrence, Scopes},
 };
-use crate::policy::syntax::{self, Root, Segment};
+use crate::policy::{
+    lower::template,
+    syntax::{self, Root, Segment},
+};
 
 /// What names mean in a module.
 #[derive(Debug)]
@@ -228,7 +231,8 @@ impl<'a> Lowering<'a> {
                 };
                 Term::Object(fields.iter().map(pair).collect())
             }
-            Expr::Call { .. } => {
+            // A string with expressions is no call.
+            Expr::Call { fcn, .. } if syntax::dotted_name(fcn).is_none_or(|name| name != template::BUILTIN) => {
                 self.fail("rule arguments cannot contain calls".to_owned(), start(expr));
                 Term::Unknown
             }

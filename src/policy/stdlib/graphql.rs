@@ -7,11 +7,15 @@ mod parser;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod validate;
 
 use regorus::Value;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::ast::SchemaDocument;
+use self::{
+    ast::{QueryDocument, SchemaDocument},
+    validate::Complaint,
+};
 use super::super::{builtins::BuiltinError, json::to_opa_json};
 use super::{
     Outcome,
@@ -59,11 +63,108 @@ pub(super) fn schema_is_valid(args: &[Value]) -> Outcome {
     }
 }
 
+pub(super) fn parse(args: &[Value]) -> Outcome {
+    let query = match args.first() {
+        Some(Value::String(text)) => parser::query(text).map_err(Fault::in_text)?,
+        Some(value @ Value::Object(_)) => from_tree(value).map_err(Fault::of_tree)?,
+        other => return Err(neither(0, other)),
+    };
+    let document = match args.get(1) {
+        Some(Value::String(text)) => parser::schema(text).map_err(Fault::in_text)?,
+        Some(value @ Value::Object(_)) => from_tree(value).map_err(Fault::of_tree)?,
+        other => return Err(neither(1, other)),
+    };
+    let schema = schema::check(&document).map_err(Fault::of_schema)?;
+    let complaints = validate::check(&schema, &query).map_err(Fault::of_tree)?;
+    if !complaints.is_empty() {
+        return Err(failed(all(&complaints)));
+    }
+    Ok(Value::from(vec![tree(&query)?, tree(&document)?]))
+}
+
+pub(super) fn parse_and_verify(args: &[Value]) -> Outcome {
+    let parsed = verified(args)?;
+    let (valid, query, schema) = match &parsed {
+        Some((query, schema)) => (true, tree(query)?, tree(schema)?),
+        None => (false, Value::new_object(), Value::new_object()),
+    };
+    Ok(Value::from(vec![Value::from(valid), query, schema]))
+}
+
+pub(super) fn is_valid(args: &[Value]) -> Outcome {
+    Ok(Value::from(verified(args)?.is_some()))
+}
+
+/// Both documents, when the query is one of the schema.
+fn verified(args: &[Value]) -> Result<Option<(QueryDocument, SchemaDocument)>, BuiltinError> {
+    let (Some(query @ (Value::String(_) | Value::Object(_))), Some(schema @ (Value::String(_) | Value::Object(_)))) =
+        (args.first(), args.get(1))
+    else {
+        return Ok(None);
+    };
+    let both = || {
+        let query = match query {
+            Value::String(text) => parser::query(text)?,
+            other => from_tree(other)?,
+        };
+        let document = schema_document(schema)?;
+        validate::valid(&schema::check(&document)?, &query)?;
+        Ok((query, document))
+    };
+    match both() {
+        Ok(documents) => Ok(Some(documents)),
+        Err(Fault::Limit(message)) => Err(BuiltinError::Limit(message)),
+        Err(Fault::At { .. }) => Ok(None),
+    }
+}
+
+fn neither(index: usize, got: Option<&Value>) -> BuiltinError {
+    let got = got.map_or("undefined", operand::type_name);
+    // Counted from 0, unlike nearly everywhere.
+    BuiltinError::Type(format!("operand {index} must be one of {{string, object}} but got {got}"))
+}
+
+/// All complaints as OPA's library writes them one below the other, with the place of the first taken out.
+fn all(complaints: &[Complaint]) -> String {
+    let lines = complaints.iter().map(|Complaint { place, message }| match place {
+        Some(Place { row, col }) => format!("input:{row}:{col}: {message}\n"),
+        None => format!("input: {message}\n"),
+    });
+    let text: String = lines.collect();
+    let mut parts = text.splitn(4, ':').skip(1);
+    let numbers = [parts.next(), parts.next()].map(|part| part.and_then(|part| part.parse::<u64>().ok()));
+    match (numbers, parts.next()) {
+        ([Some(row), Some(col)], Some(rest)) => {
+            let rest = rest.trim_start_matches(' ');
+            format!("{} in GraphQL string at location {row}:{col}", rest.strip_suffix(".\n").unwrap_or(rest))
+        }
+        _ => format!("GraphQL parse error: {text}"),
+    }
+}
+
 // === impl Fault ===
 
 impl Fault {
     fn at(place: Option<Place>, message: impl Into<String>) -> Self {
         Self::At { place, message: message.into() }
+    }
+
+    /// As OPA says it of a tree.
+    fn of_tree(self) -> BuiltinError {
+        match self {
+            Self::At { message, .. } => failed(message),
+            Self::Limit(message) => BuiltinError::Limit(message),
+        }
+    }
+
+    /// As OPA says it of a schema that does not hold.
+    fn of_schema(self) -> BuiltinError {
+        let about = "Error in gqlparser SchemaDocument to Schema conversion: input";
+        match self {
+            Self::At { place: Some(Place { row, col }), message } => failed(format!("{about}:{row}:{col}: {message}")),
+            Self::At { place: None, message } => failed(format!("{about}: {message}")),
+            Self::Limit(message) => BuiltinError::Limit(message),
+        }
     }
 
     /// As OPA says it of the text that was handed in.

@@ -79,7 +79,7 @@ pub(super) fn elements(value: &Value) -> Option<Vec<&Value>> {
 }
 
 /// An object from names and values.
-pub(super) fn record<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(in super::super) fn record<const N: usize>(members: [(&str, Value); N]) -> Value {
     let members = members.into_iter().map(|(name, value)| (Value::from(name), value));
     Value::from(members.collect::<BTreeMap<Value, Value>>())
 }

@@ -1,6 +1,10 @@
-//! PEM as Go's `encoding/pem` reads it: text before a block is skipped, and what is no block is no error.
+//! PEM as Go's `encoding/pem` reads it: text around blocks is skipped, and what is no block is no error. Every end is
+//! looked at once, so that the cost is that of the text's length.
 
 use super::go_base64;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "\n-----END ";
 
 /// One block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,21 +19,41 @@ pub(super) struct Block {
 pub(super) fn decode(text: &str) -> Option<(Block, &str)> {
     let mut rest = text;
     loop {
-        let (_, after) = rest.split_once("-----BEGIN ")?;
+        // The first end, and the last beginning before it.
+        let (before, after) = rest.split_once(END)?;
         rest = after;
-        let Some((label, body)) = after.split_once("-----") else { continue };
-        let Some((body, after)) = body.split_once(&format!("-----END {label}-----")) else { continue };
-        if label.contains('\n') {
+        let Some(at) = before.rfind(BEGIN) else { continue };
+        let (head, block) = before.split_at_checked(at)?;
+        if !head.is_empty() && !head.ends_with('\n') {
             continue;
         }
-        // Header lines (`Proc-Type: …`) end with an empty line.
-        let body = body.trim_start().split_once("\n\n").filter(|(head, _)| head.contains(':')).map_or(body, |(_, b)| b);
-        let body: String = body.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-        if let Ok(der) = go_base64::decode(&body) {
-            let after = after.trim_start_matches([' ', '\t', '\r']);
-            return Some((Block { label: label.to_owned(), der }, after.strip_prefix('\n').unwrap_or(after)));
+        let (first, body) = line(block.get(BEGIN.len()..).unwrap_or_default());
+        let Some(label) = first.strip_suffix("-----") else { continue };
+        let (last, following) = line(after);
+        if last.strip_suffix("-----") != Some(label) {
+            continue;
+        }
+        if let Ok(der) = go_base64::decode(&contents(body)) {
+            return Some((Block { label: label.to_owned(), der }, following));
         }
     }
+}
+
+/// What is behind the header lines (`Proc-Type: …`).
+fn contents(mut body: &str) -> String {
+    loop {
+        let (first, rest) = line(body);
+        if !first.contains(':') || rest.len() == body.len() {
+            return body.chars().filter(|c| !matches!(c, ' ' | '\t')).collect();
+        }
+        body = rest;
+    }
+}
+
+/// The first line without white space at its end, and the others.
+fn line(text: &str) -> (&str, &str) {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    (first.trim_end_matches([' ', '\t', '\r']), rest)
 }
 
 #[cfg(test)]
@@ -46,5 +70,16 @@ mod tests {
         assert_eq!(decode(rest), None);
         assert_eq!(decode("-----BEGIN A-----\nZm9v\n-----END B-----"), None);
         assert_eq!(decode("-----BEGIN A-----\n!\n-----END A-----"), None);
+    }
+
+    #[test]
+    fn headers_are_skipped_and_ends_belong_to_the_last_beginning() {
+        let text = "-----BEGIN A-----\n-----BEGIN B-----\nX: y\nZ: 1\n\nZm\n9v\n-----END B-----  \nrest";
+        let (block, rest) = decode(text).unwrap();
+        assert_eq!((block.label.as_str(), block.der.as_slice(), rest), ("B", &b"foo"[..], "rest"));
+        let many = format!("{}\n-----END A-----", "-----BEGIN A-----\n".repeat(200_000));
+        assert_eq!(decode(&many).map(|(block, _)| block.der), Some(Vec::new()));
+        let ends = "-----BEGIN A-----\n-----END B-----\n".repeat(200_000);
+        assert_eq!(decode(&ends), None);
     }
 }

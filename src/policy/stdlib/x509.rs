@@ -1,8 +1,10 @@
 //! `crypto.x509.parse_certificates` and `crypto.x509.parse_certificate_request`: the members that Go's `crypto/x509`
-//! types have as JSON. Nothing is verified. What cannot be told exactly as Go tells it (name constraints, policy mappings)
+//! types have as JSON. Chains are verified in [`verify`]. What cannot be told exactly as Go tells it (name constraints, policy mappings)
 //! is an error, never left out.
 
 mod numbers;
+mod url;
+mod verify;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::{DateTime, SecondsFormat};
@@ -19,6 +21,7 @@ use x509_parser::{
 };
 
 use self::numbers::{signature_algorithm, usage};
+pub(super) use self::verify::{parse_and_verify, parse_and_verify_with_options};
 use super::super::builtins::BuiltinError;
 use super::{
     Outcome, go_base64,
@@ -32,26 +35,48 @@ const OID_TAG: u8 = 6;
 
 /// Certificates in PEM, or in base64 of PEM or DER.
 pub(super) fn parse_certificates(args: &[Value]) -> Outcome {
-    let text = operand::string(args, 0)?;
-    let ders = if text.starts_with("-----BEGIN") {
-        from_pem(text)?
-    } else {
-        let bytes = go_base64::decode(text)?;
-        match std::str::from_utf8(&bytes) {
-            Ok(pem) if pem.starts_with("-----BEGIN") => from_pem(pem)?,
-            _ => bytes,
-        }
-    };
+    let ders = certificates_of(operand::string(args, 0)?)?;
     let mut certificates = Vec::new();
     let mut rest = ders.as_slice();
     while !rest.is_empty() {
-        let (after, certificate) =
-            X509Certificate::from_der(rest).map_err(|_| failed("x509: malformed certificate"))?;
-        let raw = rest.get(..rest.len() - after.len()).unwrap_or_default();
-        certificates.push(certificate_value(raw, &certificate)?);
+        let (raw, parsed, after) = certificate(rest).ok_or_else(|| failed("x509: malformed certificate"))?;
+        certificates.push(certificate_value(raw, &parsed)?);
         rest = after;
     }
     Ok(Value::from(certificates))
+}
+
+/// The DER of certificates, one behind the other.
+fn certificates_of(text: &str) -> Result<Vec<u8>, BuiltinError> {
+    if text.starts_with("-----BEGIN") {
+        return from_pem(text);
+    }
+    let bytes = go_base64::decode(text)?;
+    match std::str::from_utf8(&bytes) {
+        Ok(pem) if pem.starts_with("-----BEGIN") => from_pem(pem),
+        _ => Ok(bytes),
+    }
+}
+
+/// The first certificate, as it is and parsed, and what follows it.
+fn certificate(ders: &[u8]) -> Option<(&[u8], X509Certificate<'_>, &[u8])> {
+    let (after, certificate) = X509Certificate::from_der(ders).ok()?;
+    Some((ders.get(..ders.len() - after.len())?, certificate, after))
+}
+
+/// One certificate of a pair, and its public key.
+pub(super) fn leaf(der: &[u8]) -> Result<(Value, Value), BuiltinError> {
+    let parsed = certificate(der).filter(|(_, _, rest)| rest.is_empty());
+    let (raw, parsed, _) = parsed.ok_or_else(|| failed("x509: malformed certificate"))?;
+    Ok((without_uri_strings(certificate_value(raw, &parsed)?), key_value(parsed.public_key())?))
+}
+
+/// Only some builtins of OPA add them to what Go has.
+fn without_uri_strings(mut certificate: Value) -> Value {
+    if let Ok(members) = certificate.as_object_mut() {
+        members.remove(&Value::from("URIStrings"));
+    }
+    certificate
 }
 
 /// A certificate signing request in PEM, or in base64 of PEM or DER.
@@ -214,7 +239,7 @@ impl Names {
     }
 
     fn url_values(&self) -> Result<Value, BuiltinError> {
-        let urls: Vec<Value> = self.uris.iter().map(|uri| url_value(uri)).collect::<Result<_, _>>()?;
+        let urls: Vec<Value> = self.uris.iter().map(|uri| url::value(uri)).collect::<Result<_, _>>()?;
         Ok(if urls.is_empty() { Value::Null } else { Value::from(urls) })
     }
 }
@@ -410,38 +435,6 @@ fn key_algorithm(info: &SubjectPublicKeyInfo<'_>) -> u32 {
     }
 }
 
-/// A URI as Go's `url.URL`; one with user information or an escaped path is an error.
-fn url_value(uri: &str) -> Outcome {
-    let (rest, fragment) = uri.split_once('#').unwrap_or((uri, ""));
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (scheme, rest) = rest.split_once(':').ok_or_else(|| failed("x509: cannot parse URI"))?;
-    let (opaque, host, path) = match rest.strip_prefix("//") {
-        Some(rest) => {
-            let at = rest.find('/').unwrap_or(rest.len());
-            let (host, path) = rest.split_at_checked(at).unwrap_or((rest, ""));
-            ("", host, path)
-        }
-        None if rest.starts_with('/') => ("", "", rest),
-        None => (rest, "", ""),
-    };
-    if host.contains('@') || uri.contains('%') {
-        return Err(failed("x509: URIs with user information or escapes are not supported"));
-    }
-    Ok(record([
-        ("ForceQuery", Value::from(uri.ends_with('?') && query.is_empty())),
-        ("Fragment", Value::from(fragment)),
-        ("Host", Value::from(host)),
-        ("OmitHost", Value::from(false)),
-        ("Opaque", Value::from(opaque)),
-        ("Path", Value::from(path)),
-        ("RawFragment", Value::from("")),
-        ("RawPath", Value::from("")),
-        ("RawQuery", Value::from(query)),
-        ("Scheme", Value::from(scheme.to_ascii_lowercase())),
-        ("User", Value::Null),
-    ]))
-}
-
 fn uri(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::URI(uri) => Some((*uri).to_owned()),
@@ -450,7 +443,7 @@ fn uri(name: &GeneralName<'_>) -> Option<String> {
 }
 
 /// Tag, content and what follows one DER element of at most 65,535 bytes.
-fn tlv(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+pub(super) fn tlv(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = match first {

@@ -85,12 +85,12 @@ impl Client {
         self.try_answer(is_head).unwrap_or_else(|| panic!("the connection was closed without an answer"))
     }
 
-    /// Reads one answer, or `None` when the peer closed the connection before it.
+    /// Reads one answer, or `None` when the peer closed the connection before it or was silent for too long.
     pub(crate) fn try_answer(&mut self, is_head: bool) -> Option<Answer> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => return None,
-            Err(error) if is_gone(&error) => return None,
+            Err(error) if is_gone(&error) || error.kind() == ErrorKind::WouldBlock => return None,
             result => result.unwrap_or_else(|error| panic!("no answer: {error}")),
         };
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());

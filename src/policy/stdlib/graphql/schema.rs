@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
+use super::super::super::guard;
 use super::{
     Fault, Place,
     ast::{
@@ -25,18 +26,25 @@ const PRELUDE: &str = include_str!("prelude.graphql");
 const REDEFINABLE: [&str; 6] = ["include", "skip", "deprecated", "specifiedBy", "defer", "oneOf"];
 /// Most names compared in the checks of one call.
 const MAX_STEPS: usize = 1 << 23;
+/// Looks at the count between two at the clock.
+const LOOKS: u32 = 1_024;
 
 type Checked = Result<(), Fault>;
 
-/// Work done so far.
+/// Work done so far: in steps, and in looks at the count.
 #[derive(Debug, Default)]
-pub(super) struct Steps(Cell<usize>);
+pub(super) struct Steps(Cell<usize>, Cell<u32>);
 
 impl Steps {
     /// Counts a search through so many items.
     pub(super) fn charge(&self, items: usize) -> Checked {
         let sum = self.0.get().saturating_add(items).saturating_add(1);
         self.0.set(sum);
+        let looks = self.1.get().wrapping_add(1);
+        self.1.set(looks);
+        if looks.is_multiple_of(LOOKS) && guard::time_left().is_zero() {
+            return Err(Fault::Limit("execution exceeded time limit".to_owned()));
+        }
         if sum > MAX_STEPS {
             return Err(Fault::Limit(format!("checking takes more than {MAX_STEPS} steps")));
         }

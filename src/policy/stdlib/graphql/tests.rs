@@ -2,7 +2,7 @@
 
 use regorus::Value;
 
-use super::{Outcome, parse_query, parse_schema, schema_is_valid};
+use super::{Outcome, is_valid, parse, parse_query, parse_schema, schema_is_valid};
 use crate::policy::{builtins::BuiltinError, to_opa_json};
 
 /// JSON of the value, or the message.
@@ -97,4 +97,40 @@ fn trees_of_other_shapes_are_no_schemas() {
         assert_eq!(to_opa_json(&schema_is_valid(&[value]).unwrap()), want, "{json}");
     }
     assert_eq!(schema_is_valid(&[Value::from(1_u64)]).unwrap(), Value::from(false));
+}
+
+#[test]
+fn queries_that_would_be_checked_without_end_are_cut_off() {
+    let schema = "type Query { a: Query b: Int }";
+    // What both say: a limit of the second is not reached by the first when it stops before.
+    let check = |query: &str| {
+        let args = [Value::from(query), Value::from(schema)];
+        let said = |outcome: Outcome| match outcome {
+            Ok(value) => to_opa_json(&value),
+            Err(BuiltinError::Limit(_)) => "limit".to_owned(),
+            Err(_) => "error".to_owned(),
+        };
+        let parsed = said(parse(&args));
+        format!("{} {}", said(is_valid(&args)), if parsed.starts_with('[') { "tree" } else { &parsed })
+    };
+    let chain = |count: usize, body: &dyn Fn(usize) -> String| -> String {
+        (0..count).map(|number| format!("fragment F{number} on Query {{ {} }} ", body(number))).collect()
+    };
+    let long = chain(5_000, &|number| format!("...F{}", number + 1)) + "fragment F5000 on Query { b }";
+    let twice = chain(60, &|number| format!("x: a {{ ...F{0} }} y: a {{ ...F{0} }}", number + 1));
+    let twice = twice + "fragment F60 on Query { b }";
+    let lists = chain(60, &|number| format!("...F{0} ofType {{ ...F{0} }}", number + 1));
+    let lists = lists.replace("Query", "__Type") + "fragment F60 on __Type { name }";
+    let variables: String = (0..20_000).map(|number| format!("$v{number}: Int ")).collect();
+    let uses: String = (0..20_000).map(|number| format!("b(x: $v{number}) ")).collect();
+    for (query, want) in [
+        (format!("{{ ...F0 }} {long}"), "limit limit"),
+        (format!("{{ ...F0 }} {twice}"), "true tree"),
+        (format!("{{ __type(name: \"a\") {{ ...F0 }} }} {lists}"), "limit limit"),
+        (format!("{{ {} }}", "a { b } ".repeat(10_000)), "limit limit"),
+        (format!("{{ {} }}", "nope ".repeat(40_000)), "false limit"),
+        (format!("query ({variables}) {{ {uses} }}"), "false limit"),
+    ] {
+        assert_eq!(check(&query), want, "{}", query.get(..100).unwrap_or_default());
+    }
 }
