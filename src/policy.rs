@@ -14,6 +14,7 @@ mod blame;
 mod builtins;
 mod bundle;
 mod check;
+mod coverage;
 mod document;
 mod error;
 mod graph;
@@ -40,6 +41,7 @@ mod yaml;
 
 use std::{sync::Arc, time::Duration};
 
+pub use coverage::{Coverage, CoverageReport, FileCoverage, Kind as CoverageKind, Range};
 pub use document::{DocumentError, parse_json, parse_yaml};
 pub use error::{EvalError, EvalErrorKind, LoadError, Location};
 pub use http::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend, HttpTls, PemSource};
@@ -67,6 +69,10 @@ pub struct Settings {
     pub max_bundle_bytes: usize,
     /// Largest serialized result of one evaluation.
     pub max_result_bytes: usize,
+    /// Modules note what of them is evaluated, for [`Coverage`]: they are slower, and nest the stack much deeper.
+    pub coverage: bool,
+    /// Modules of which nothing else says it are written for Rego v0.
+    pub v0_compatible: bool,
 }
 
 /// A bundle as activated.
@@ -129,6 +135,8 @@ impl Default for Settings {
             max_file_bytes: 64 << 20,
             max_bundle_bytes: 1 << 30,
             max_result_bytes: 16 << 20,
+            coverage: false,
+            v0_compatible: false,
         }
     }
 }

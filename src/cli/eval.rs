@@ -15,7 +15,7 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Exit, output,
-    sources::{self, Complaint, Ignore},
+    sources::{self, Complaint, Ignore, Loading},
 };
 use crate::{
     outbound::Host,
@@ -80,6 +80,9 @@ pub(super) struct EvalArgs {
     /// not called; may be repeated
     #[arg(long, value_name = "HOST")]
     allow_http_send: Vec<Host>,
+    /// Take files of which nothing says it for Rego v0
+    #[arg(long)]
+    v0_compatible: bool,
     /// Names of files and directories not to load, with `*` and `?`; may be repeated
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     ignore: Vec<String>,
@@ -151,7 +154,8 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
         return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
     }
     let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send)).map_err(Failure::Rego)?;
+    let loading = Loading::new(args.timeout, &args.allow_http_send, args.v0_compatible);
+    let set = loading.load(sources).map_err(Failure::Rego)?;
     let options = EvalOptions { strict_builtin_errors: args.strict_builtin_errors, ..EvalOptions::default() };
     // OPA leaves trailing white space out of the text of an expression.
     set.query(query.trim_end(), input, &options).map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))

@@ -28,23 +28,28 @@ pub(super) struct Complaint {
 #[derive(Debug, Default)]
 pub(super) struct Ignore(Vec<Regex>);
 
-/// Reads bundles and plain files.
-pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
-    let settings = reload::Settings {
+/// Bundles and plain files as the settings of who reads and watches them.
+pub(super) fn settings(bundles: &[String], data: &[String]) -> reload::Settings {
+    reload::Settings {
         bundles: bundles
             .iter()
-            .map(|path| BundleSpec { name: path.trim_end_matches('/').to_owned(), path: PathBuf::from(path) })
+            .map(|path| BundleSpec { name: path.trim_end_matches('/').to_owned(), path: PathBuf::from(clean(path)) })
             .collect(),
         data: data
             .iter()
             .map(|text| {
-                let Ok(spec) = text.parse::<DataSpec>();
+                let Ok(mut spec) = text.parse::<DataSpec>();
+                spec.path = PathBuf::from(clean(&spec.path.to_string_lossy()));
                 spec
             })
             .collect(),
         ..reload::Settings::default()
-    };
-    let sources = reload::read_sources(&settings);
+    }
+}
+
+/// Reads bundles and plain files.
+pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
+    let sources = reload::read_sources(&settings(bundles, data));
     let mut sources = sources.map_err(|problems| problems.iter().map(Complaint::from).collect::<Vec<_>>())?;
     for source in &mut sources {
         source.files.retain(|file| !ignore.matches(&file.path));
@@ -54,23 +59,29 @@ pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Resu
 
 /// Who sends the requests of `http.send`. There always is somebody: policies that call it load, so that their tests can
 /// replace it, and a call to a host that is not listed ends the evaluation.
-pub(super) fn http(allow: &[Host]) -> Arc<dyn HttpSend> {
+fn http(allow: &[Host]) -> Arc<dyn HttpSend> {
     Arc::new(Outbound::new(outbound::Settings { allow: allow.to_vec(), ..outbound::Settings::default() }))
 }
 
-/// Compiles them; each evaluation may take as long as `deadline`.
-pub(super) fn load(
-    sources: Vec<Source>,
-    deadline: Duration,
-    http: &Arc<dyn HttpSend>,
-) -> Result<PolicySet, Vec<Complaint>> {
-    let settings = policy::Settings {
-        deadline,
-        io_deadline: deadline,
-        http: Some(Arc::clone(http)),
-        ..policy::Settings::default()
-    };
-    PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
+/// A path as OPA shows it: without steps that lead nowhere.
+fn clean(path: &str) -> String {
+    let steps: Vec<&str> = path.split('/').filter(|step| !matches!(*step, "" | ".")).collect();
+    match (steps.join("/"), path.starts_with('/')) {
+        (steps, true) => format!("/{steps}"),
+        (steps, false) if steps.is_empty() => ".".to_owned(),
+        (steps, false) => steps,
+    }
+}
+
+/// How to compile them.
+#[derive(Debug, Clone)]
+pub(super) struct Loading {
+    /// What each evaluation may take.
+    pub(super) deadline: Duration,
+    /// Who sends the requests of `http.send`.
+    pub(super) http: Arc<dyn HttpSend>,
+    /// Files of which nothing says what they are written for are Rego v0.
+    pub(super) v0: bool,
 }
 
 /// A duration as Go writes it: `500ms`, `5s`, `1m`; a bare 0 stands for no limit.
@@ -120,11 +131,46 @@ pub(super) fn errors_text(complaints: &[Complaint], during: &str) -> String {
     }
 }
 
+// === impl Loading ===
+
+impl Loading {
+    pub(super) fn new(deadline: Duration, allow: &[Host], v0: bool) -> Self {
+        Self { deadline, http: http(allow), v0 }
+    }
+
+    /// Compiles them.
+    pub(super) fn load(&self, sources: Vec<Source>) -> Result<PolicySet, Vec<Complaint>> {
+        self.compile(sources, false)
+    }
+
+    /// The same, for coverage.
+    pub(super) fn load_for_coverage(&self, sources: Vec<Source>) -> Result<PolicySet, Vec<Complaint>> {
+        self.compile(sources, true)
+    }
+
+    fn compile(&self, sources: Vec<Source>, coverage: bool) -> Result<PolicySet, Vec<Complaint>> {
+        let settings = policy::Settings {
+            deadline: self.deadline,
+            io_deadline: self.deadline,
+            http: Some(Arc::clone(&self.http)),
+            v0_compatible: self.v0,
+            coverage,
+            ..policy::Settings::default()
+        };
+        PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
+    }
+}
+
 // === impl Complaint ===
 
 impl Complaint {
     pub(super) fn plain(message: impl Into<String>) -> Self {
         Self { code: None, message: message.into(), location: None }
+    }
+
+    /// Was every module read, and this found when they were put together?
+    pub(super) fn is_of_compiler(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| code.starts_with("rego_") && code != "rego_parse_error")
     }
 
     /// An indented JSON object; its first line stands where it is put, the others are indented by `indent`.

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard,
+    coverage, guard,
     lower::operators,
     stdlib,
     syntax::{Callee, RuleFacts},
@@ -63,7 +63,7 @@ pub(super) const LINE_MARK: &str = "\u{1}line\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
-    stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
+    stdlib::all().iter().chain(guard::all()).chain(coverage::BUILTINS).find(|builtin| builtin.name == name)
 }
 
 /// The number of arguments of a builtin; `None` when there is no such builtin.

@@ -130,6 +130,20 @@ pub(super) fn modules(
     Ok(Facts { rules, names, packages, claim_reads, may_block, network })
 }
 
+/// The rules of files that were made of files which passed the checks.
+pub(super) fn rules(files: &[RegoFile], origins: &Origins, names: &Names) -> Result<Vec<RuleFacts>, Vec<LoadError>> {
+    let mut rules = Vec::new();
+    for file in files {
+        let module = parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new));
+        let module = module.map_err(|error| vec![error])?;
+        rules.extend(syntax::rules(&module, names).into_iter().map(|mut facts| {
+            origins.original_facts(&mut facts);
+            facts
+        }));
+    }
+    Ok(rules)
+}
+
 /// Parses and checks an ad-hoc query.
 pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
     let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);

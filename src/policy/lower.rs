@@ -7,6 +7,7 @@
 //! that people see, and every place that they are told, is the original.
 
 mod arithmetic;
+mod cover;
 mod keywords;
 mod lex;
 mod metadata;
@@ -29,10 +30,10 @@ use super::{
     bundle::RegoFile,
     check,
     set::QUERY,
-    syntax::{Mention, MentionKind, Names, RuleFacts},
+    syntax::{Alias, Mention, MentionKind, Names, RuleFacts},
 };
 
-pub(super) use self::{lex::comments, render::template_string, rewrite::characters};
+pub(super) use self::{cover::instrument, lex::comments, render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -59,6 +60,15 @@ struct Edit {
     col: u32,
     old: u32,
     new: u32,
+}
+
+/// A name to replace.
+#[derive(Debug)]
+pub(super) struct Place<'f> {
+    start: usize,
+    name: &'f str,
+    replacement: String,
+    location: &'f Location,
 }
 
 /// The replaced names, by module.
@@ -261,6 +271,16 @@ impl Origins {
         }
     }
 
+    /// The name of the original of a text.
+    fn name<'a>(&'a self, file: &'a str) -> &'a str {
+        self.0.get(file).map_or(file, |origin| &origin.name)
+    }
+
+    /// The rewriting of a text.
+    fn rewritten(&self, file: &str) -> Option<Arc<Rewritten>> {
+        self.0.get(file).map(|origin| Arc::clone(&origin.rewritten))
+    }
+
     /// A file was rewritten once more.
     fn then(&mut self, file: &RegoFile, rewritten: &Rewritten) {
         for own in BTreeSet::from([&file.id, &file.display]) {
@@ -310,35 +330,46 @@ impl Origins {
 // === impl Edits ===
 
 impl Edits {
+    /// What to replace in the texts of the engine, by file as shown: builtins of `names`, and imported names. The engine
+    /// would evaluate all of a package that an imported name stands for, whatever is asked of it.
+    pub(super) fn places<'f>(rules: &'f [RuleFacts], names: &BTreeSet<String>) -> BTreeMap<&'f str, Vec<Place<'f>>> {
+        let mut places: BTreeMap<&str, Vec<Place<'_>>> = BTreeMap::new();
+        for rule in rules {
+            let is_wanted = |mention: &&Mention| {
+                names.contains(&mention.name)
+                    && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
+            };
+            for Mention { name, start, location, .. } in rule.mentions.iter().filter(is_wanted) {
+                let replacement = format!("data.{PACKAGE}.{}", function(name));
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+            for Alias { name, stands_for, start, location } in &rule.aliases {
+                let replacement = stands_for.clone();
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+        }
+        for places in places.values_mut() {
+            places.sort_by_key(|place| place.start);
+            places.dedup_by_key(|place| place.start);
+        }
+        places
+    }
+
     /// The text of a module for the engine.
-    pub(super) fn apply(
-        &mut self,
-        id: &str,
-        display: &str,
-        text: &str,
-        rules: &[RuleFacts],
-        names: &BTreeSet<String>,
-    ) -> String {
-        let wanted = |mention: &&Mention| {
-            mention.location.file == display
-                && names.contains(&mention.name)
-                && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
-                && text.get(mention.start..mention.start + mention.name.len()) == Some(&mention.name)
-        };
-        let mut mentions: Vec<&Mention> = rules.iter().flat_map(|rule| &rule.mentions).filter(wanted).collect();
-        mentions.sort_by_key(|mention| mention.start);
-        mentions.dedup_by_key(|mention| mention.start);
+    pub(super) fn apply(&mut self, id: &str, text: &str, places: &[Place<'_>]) -> String {
         let mut lowered = String::with_capacity(text.len());
         let mut done = 0;
         let mut edits = Vec::new();
-        for mention in mentions {
-            let replacement = format!("data.{PACKAGE}.{}", function(&mention.name));
-            lowered.push_str(text.get(done..mention.start).unwrap_or_default());
-            lowered.push_str(&replacement);
-            done = mention.start + mention.name.len();
+        for Place { start, name, replacement, location } in places {
+            if text.get(*start..start + name.len()) != Some(name) {
+                continue;
+            }
+            lowered.push_str(text.get(done..*start).unwrap_or_default());
+            lowered.push_str(replacement);
+            done = start + name.len();
             let size = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
-            let Location { row, col, .. } = mention.location;
-            edits.push(Edit { row, col, old: size(&mention.name), new: size(&replacement) });
+            let Location { row, col, .. } = **location;
+            edits.push(Edit { row, col, old: size(name), new: size(replacement) });
         }
         lowered.push_str(text.get(done..).unwrap_or_default());
         if !edits.is_empty() {

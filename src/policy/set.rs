@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest;
 use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
     Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
     check::{self, Facts},
+    coverage::Plan,
     error::{Rendered, classify_compile},
     guard::Deadline,
     http::Session,
@@ -46,6 +46,8 @@ pub struct PolicySet {
     complete: OnceLock<Result<Machine, String>>,
     tree: Tree,
     pub(super) facts: Facts,
+    /// What the modules note, where they were loaded for coverage.
+    plan: Option<Arc<Plan>>,
     /// As the engine's parser gets them.
     pub(super) files: Vec<RegoFile>,
     data: Value,
@@ -77,12 +79,18 @@ impl PolicySet {
     /// # Errors
     /// Every problem that was found, each with its place.
     pub fn load(sources: Vec<Source>, settings: &Settings) -> Result<Self, Vec<LoadError>> {
-        let digest = content_digest(&sources);
+        let digest = super::source::content_digest(&sources);
         let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
+        let mut facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
+        let (mut files, mut origins, mut plan) = (files, origins, None);
+        if settings.coverage {
+            let (noting, notes) = lower::instrument(&files, &facts.names, &mut origins)?;
+            facts.rules = check::rules(&noting, &origins, &facts.names)?;
+            (files, plan) = (noting, Some(Arc::new(notes)));
+        }
         let origins = Arc::new(origins);
-        let facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
         let lowered = lower::needed(&facts.rules);
         let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
@@ -93,6 +101,7 @@ impl PolicySet {
             complete: OnceLock::new(),
             tree,
             facts,
+            plan,
             files,
             data: content.data,
             bundles: content.bundles,
@@ -188,6 +197,10 @@ impl PolicySet {
         !self.facts.network.is_empty()
     }
 
+    pub(super) fn coverage_plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
+    }
+
     pub(super) fn has_network(&self) -> bool {
         self.settings.http.is_some()
     }
@@ -279,7 +292,8 @@ impl PolicySet {
         let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
         let mut edits = Edits::default();
         let original = text;
-        let text = edits.apply(QUERY, QUERY, text, std::slice::from_ref(facts), &machine.lowered);
+        let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
+        let text = edits.apply(QUERY, text, &places.remove(QUERY).unwrap_or_default());
         let mut rewritings = Rewritings::default();
         let text = rewritings
             .query(text, &self.facts.names)
@@ -333,9 +347,9 @@ impl Machine {
         let mut rewritings = Rewritings::default();
         let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
+        let places = Edits::places(&facts.rules, &lowered);
         for file in files {
-            let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
-            let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
+            let text = edits.apply(&file.id, &file.text, places.get(file.display.as_str()).map_or(&[], Vec::as_slice));
             let text = match rewritings.module(file, text, &facts.names) {
                 Ok(text) => text,
                 Err(error) => {
@@ -478,22 +492,4 @@ fn prepare(modules: &[&EngineModule], data: &Value) -> anyhow::Result<Engine> {
     engine.add_data(data.clone())?;
     engine.eval_query("true".to_owned(), false)?;
     Ok(engine)
-}
-
-fn content_digest(sources: &[Source]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut field = |bytes: &[u8]| {
-        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(bytes);
-    };
-    for source in sources {
-        field(source.name.as_bytes());
-        let mut files: Vec<_> = source.files.iter().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        for file in files {
-            field(file.path.as_bytes());
-            field(&file.bytes);
-        }
-    }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

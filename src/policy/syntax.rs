@@ -61,6 +61,17 @@ pub(super) struct Mention {
     pub location: Location,
 }
 
+/// The name of an imported document where a reference starts with it.
+#[derive(Debug, Clone)]
+pub(super) struct Alias {
+    pub name: String,
+    /// `data.a.b`.
+    pub stands_for: String,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
 /// What a builtin's name stands there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MentionKind {
@@ -100,6 +111,7 @@ pub(super) struct RuleFacts {
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
     pub mentions: Vec<Mention>,
+    pub aliases: Vec<Alias>,
     /// What the engine would read in another way than OPA.
     pub misreadings: Vec<(Misreading, Location)>,
     /// Deepest nesting of expressions, in nodes.
@@ -286,6 +298,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     references: Vec::new(),
                     calls: Vec::new(),
                     mentions: Vec::new(),
+                    aliases: Vec::new(),
                     misreadings: Vec::new(),
                     depth: 0,
                     loops: 0,
@@ -312,6 +325,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        aliases: Vec::new(),
         mentions: Vec::new(),
         misreadings: Vec::new(),
         depth: 0,

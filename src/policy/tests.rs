@@ -137,6 +137,33 @@ fn builtins_of_ours_take_an_output_argument_and_are_replaced_by_with() {
 }
 
 /// Every error of a bundle, as an operator sees it.
+/// The engine's own resolution of `a` would evaluate all of `data.a`, and fail.
+#[test]
+fn a_reference_through_an_import_asks_for_nothing_else_of_the_package() {
+    let set = load(&[
+        ("a.rego", "package a\nx := 1\nf(x) := x\nbroken := 1 if true\nbroken := 2 if true\n"),
+        (
+            "b.rego",
+            "package b\nimport data.a\nimport data.a as other\np if a.x == 1\nq if other[\"x\"] == 1\nr if { not a.y }\n\
+             s := a.f(a.x)\nt if { a := {\"x\": 7}; a.x == 7 }\nv(a) := a.x\n\
+             w := v({\"x\": 9})\nall := a\n",
+        ),
+    ])
+    .unwrap();
+    evaluates(
+        &set,
+        &[
+            ("b/p", "true"),
+            ("b/q", "true"),
+            ("b/r", "true"),
+            ("b/s", "1"),
+            ("b/t", "true"),
+            ("b/w", "9"),
+            ("b/all", "b/a.rego:5:1: eval_conflict_error: complete rules must not produce multiple outputs"),
+        ],
+    );
+}
+
 fn refuses(files: &[(&str, &str)], want: &[&str]) {
     assert_eq!(load(files).map(|_| ()).unwrap_err(), want);
 }

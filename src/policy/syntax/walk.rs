@@ -8,10 +8,10 @@ use regorus::{
 };
 
 use super::{
-    Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, Segment, dotted_name, flatten,
+    Alias, Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, Segment, dotted_name, flatten,
     location, pattern, root_of,
 };
-use crate::policy::builtins;
+use crate::policy::{builtins, json};
 
 /// What a local variable stands for: nothing known, or a reference.
 pub(super) type Local = Option<(Root, Vec<Segment>)>;
@@ -306,12 +306,30 @@ impl Walker<'_> {
                     self.expr(index);
                     at = refr;
                 }
-                Expr::Var { .. } => break,
+                Expr::Var { .. } => {
+                    self.alias(at);
+                    break;
+                }
                 _ => {
                     self.expr(at);
                     break;
                 }
             }
+        }
+    }
+
+    /// Notes the name of an imported document below `data`.
+    fn alias(&mut self, root: &Expr) {
+        let (span, name) = (root.span(), root.span().text());
+        if self.local(name).is_some() || root_of(name).is_some() {
+            return;
+        }
+        if let Some((Root::Data, path)) = self.imports.get(name)
+            && let Some(segments) = path.iter().map(Option::as_deref).collect::<Option<Vec<_>>>()
+        {
+            let stands_for = segments.iter().fold("data".to_owned(), |text, name| text + &step(name));
+            let start = usize::try_from(span.start).unwrap_or(usize::MAX);
+            self.facts.aliases.push(Alias { name: name.to_owned(), stands_for, start, location: location(span) });
         }
     }
 
@@ -410,6 +428,17 @@ impl Walker<'_> {
     fn is_free(&self, name: &str) -> bool {
         self.local(name).is_none() && root_of(name).is_none() && !self.imports.contains_key(name) && !self.is_rule(name)
     }
+}
+
+/// A step of a reference, as Rego.
+fn step(name: &str) -> String {
+    const KEYWORDS: [&str; 15] = [
+        "as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null", "package", "some",
+        "true", "with",
+    ];
+    let is_plain =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !KEYWORDS.contains(&name);
+    if is_plain { format!(".{name}") } else { format!("[{}]", json::quote(name)) }
 }
 
 /// Declares the variables of a pattern.
