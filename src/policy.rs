@@ -122,6 +122,17 @@ pub struct EvalOptions {
     pub deadline: Option<Duration>,
     /// A query is from a client: it may not call `http.send` itself. Rules that it asks for may.
     pub foreign_query: bool,
+    /// Where a query stands.
+    pub scope: QueryScope,
+}
+
+/// The package whose rules an ad-hoc query names without a path, and what it imports.
+#[derive(Debug, Clone, Default)]
+pub struct QueryScope {
+    /// Below `data`; empty for none.
+    pub package: Vec<String>,
+    /// By name: below `data`, or with `true` below `input`.
+    pub imports: Vec<(String, bool, Vec<String>)>,
 }
 
 // === impl Settings ===

@@ -2,7 +2,7 @@
 //! value is `true`; undefined, any other value and an error are no pass.
 
 mod cases;
-mod coverage;
+mod covered;
 mod report;
 mod steps;
 mod twins;
@@ -191,10 +191,7 @@ impl Suite<'_> {
         let Loaded { sources, set, coverage } = match self.load() {
             Ok(loaded) => loaded,
             Err(complaints) => {
-                // OPA tells files that cannot be read from modules that cannot be compiled.
-                let is_compiled = complaints.iter().all(Complaint::is_of_compiler);
-                let during = if is_compiled { "" } else { " during loading" };
-                output::note(sources::errors_text(&complaints, during).trim_end());
+                output::note(sources::errors_text(&complaints, sources::during(&complaints)).trim_end());
                 return Exit::Failed;
             }
         };
@@ -205,7 +202,7 @@ impl Suite<'_> {
             }
         };
         let text = match (&coverage, self.args.format) {
-            (Some(report), _) => match coverage::report(&results, report, self.args) {
+            (Some(report), _) => match covered::report(&results, report, self.args) {
                 Ok(text) => text,
                 Err(exit) => return exit,
             },
