@@ -36,7 +36,7 @@ use super::{
     syntax::{self, Alias, Mention, MentionKind, Names, Root, RuleFacts},
 };
 
-pub(super) use self::{cover::instrument, render::template_string, rewrite::characters};
+pub(super) use self::{cover::instrument, lex::comments, render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -115,6 +115,11 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
     }
     metadata::lower(&mut lowered, &mut origins, errors);
     (lowered, origins)
+}
+
+/// The text of a module without templates, for the parser alone.
+pub(super) fn without_templates(display: &str, text: &str) -> Result<String, LoadError> {
+    Ok(template::lower(display, text)?.map_or_else(|| text.to_owned(), |rewritten| rewritten.text().to_owned()))
 }
 
 /// An ad-hoc query as the engine's parser can read it.
