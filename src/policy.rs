@@ -55,7 +55,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
-pub use testing::{StepProbe, TestRule, TestRun};
+pub use testing::{StepProbe, TermProbe, TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]
@@ -129,6 +129,17 @@ pub struct EvalOptions {
     pub deadline: Option<Duration>,
     /// A query is from a client: it may not call `http.send` itself. Rules that it asks for may.
     pub foreign_query: bool,
+    /// Where a query stands.
+    pub scope: QueryScope,
+}
+
+/// The package whose rules an ad-hoc query names without a path, and what it imports.
+#[derive(Debug, Clone, Default)]
+pub struct QueryScope {
+    /// Below `data`; empty for none.
+    pub package: Vec<String>,
+    /// By name: below `data`, or with `true` below `input`.
+    pub imports: Vec<(String, bool, Vec<String>)>,
 }
 
 // === impl Settings ===

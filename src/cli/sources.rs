@@ -86,14 +86,21 @@ pub(super) struct Loading {
     pub(super) v0: bool,
     /// What OPA's strict mode refuses is refused.
     pub(super) is_strict: bool,
+    /// Most problems that are told; 0: as many as are worth reading.
+    pub(super) max_errors: usize,
 }
 
 /// A duration as Go writes it: `500ms`, `5s`, `1m`; a bare 0 stands for no limit.
 pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write a number and a unit, such as `500ms`, `5s` or `1m`");
     if text == "0" {
         return Ok(UNLIMITED);
     }
+    parse_duration(text).map(|duration| if duration.is_zero() { UNLIMITED } else { duration.min(UNLIMITED) })
+}
+
+/// A duration as Go writes it.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write a number and a unit, such as `500ms`, `5s` or `1m`");
     let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let seconds = match unit {
@@ -106,8 +113,7 @@ pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-    Ok(if duration.is_zero() { UNLIMITED } else { duration.min(UNLIMITED) })
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
 /// OPA's `{"errors": […]}`.
@@ -119,6 +125,11 @@ pub(super) fn errors_json(complaints: &[Complaint]) -> String {
     }
     text.push_str("\n  ]\n}\n");
     text
+}
+
+/// OPA tells files that cannot be read from modules that cannot be compiled.
+pub(super) fn during(complaints: &[Complaint]) -> &'static str {
+    if complaints.iter().all(Complaint::is_of_compiler) { "" } else { " during loading" }
 }
 
 /// OPA's `1 error occurred: …`.
@@ -139,7 +150,7 @@ pub(super) fn errors_text(complaints: &[Complaint], during: &str) -> String {
 
 impl Loading {
     pub(super) fn new(deadline: Duration, allow: &[Host], v0: bool) -> Self {
-        Self { deadline, http: http(allow), v0, is_strict: false }
+        Self { deadline, http: http(allow), v0, is_strict: false, max_errors: 10 }
     }
 
     /// Compiles them.
@@ -159,6 +170,7 @@ impl Loading {
             http: Some(Arc::clone(&self.http)),
             v0_compatible: self.v0,
             is_strict: self.is_strict,
+            max_errors: self.max_errors,
             coverage,
             ..policy::Settings::default()
         };
@@ -174,7 +186,7 @@ impl Complaint {
     }
 
     /// Was every module read, and this found when they were put together?
-    pub(super) fn is_of_compiler(&self) -> bool {
+    fn is_of_compiler(&self) -> bool {
         self.code.as_deref().is_some_and(|code| code.starts_with("rego_") && code != "rego_parse_error")
     }
 

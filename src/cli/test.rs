@@ -2,7 +2,7 @@
 //! value is `true`; undefined, any other value and an error are no pass.
 
 mod cases;
-mod coverage;
+mod covered;
 mod report;
 mod steps;
 mod twins;
@@ -68,6 +68,9 @@ pub(super) struct TestArgs {
     /// Exit with 2 when fewer per cent of the lines are covered; with `-v` the others are listed
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     threshold: f64,
+    /// Show the statement that fails, and the values of its variables
+    #[arg(long)]
+    var_values: bool,
     /// Run the tests so many times, until they fail
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u32,
@@ -123,6 +126,8 @@ struct TestResult {
     prints: Vec<String>,
     /// Where it failed, when the report is to say so.
     trace: String,
+    /// What failed, with values, when the report is to say so.
+    values: String,
 }
 
 /// How a test ended.
@@ -191,10 +196,7 @@ impl Suite<'_> {
         let Loaded { sources, set, coverage } = match self.load() {
             Ok(loaded) => loaded,
             Err(complaints) => {
-                // OPA tells files that cannot be read from modules that cannot be compiled.
-                let is_compiled = complaints.iter().all(Complaint::is_of_compiler);
-                let during = if is_compiled { "" } else { " during loading" };
-                output::note(sources::errors_text(&complaints, during).trim_end());
+                output::note(sources::errors_text(&complaints, sources::during(&complaints)).trim_end());
                 return Exit::Failed;
             }
         };
@@ -205,7 +207,7 @@ impl Suite<'_> {
             }
         };
         let text = match (&coverage, self.args.format) {
-            (Some(report), _) => match coverage::report(&results, report, self.args) {
+            (Some(report), _) => match covered::report(&results, report, self.args) {
                 Ok(text) => text,
                 Err(exit) => return exit,
             },
@@ -260,6 +262,7 @@ impl Suite<'_> {
                 duration: Duration::ZERO,
                 prints: Vec::new(),
                 trace: String::new(),
+                values: String::new(),
             };
             if !rule.skipped {
                 let started = Instant::now();
@@ -286,9 +289,15 @@ impl Suite<'_> {
         }
         result.verdict = verdict(outcome, rule.has_cases, &result.cases);
         let failed = matches!(result.verdict, Verdict::Fail);
-        if failed && self.args.verbose && self.args.format == Format::Pretty && !rule.has_cases {
-            let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+        if !failed || self.args.format != Format::Pretty || rule.has_cases {
+            return;
+        }
+        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+        if self.args.verbose {
             result.trace = steps::trace(sources, set, &shown, &self.loading);
+        }
+        if self.args.var_values {
+            result.values = steps::values(sources, set, &shown, &self.loading);
         }
     }
 }

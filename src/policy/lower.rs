@@ -24,16 +24,19 @@ use std::{
     sync::Arc,
 };
 
-use self::{keywords::Split, rewrite::Rewritten};
+use self::{
+    keywords::Split,
+    rewrite::{Rewriter, Rewritten},
+};
 use super::{
-    ExpressionValue, LoadError, Location, builtins,
+    ExpressionValue, LoadError, Location, QueryScope, builtins,
     bundle::RegoFile,
     check,
     set::QUERY,
-    syntax::{Alias, Mention, MentionKind, Names, RuleFacts},
+    syntax::{self, Alias, Mention, MentionKind, Names, Root, RuleFacts},
 };
 
-pub(super) use self::{cover::instrument, render::template_string, rewrite::characters};
+pub(super) use self::{cover::instrument, lex::comments, render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -114,12 +117,57 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
     (lowered, origins)
 }
 
+/// The text of a module without templates, for the parser alone.
+pub(super) fn without_templates(display: &str, text: &str) -> Result<String, LoadError> {
+    Ok(template::lower(display, text)?.map_or_else(|| text.to_owned(), |rewritten| rewritten.text().to_owned()))
+}
+
 /// An ad-hoc query as the engine's parser can read it.
 pub(super) fn query(text: &str) -> Result<(String, Origins), LoadError> {
     let mut origins = Origins::default();
     let Some(rewritten) = template::lower(QUERY, text)? else { return Ok((text.to_owned(), origins)) };
     let lowered = rewritten.text().to_owned();
     origins.0.insert(QUERY.to_owned(), Origin { rewritten: Arc::new(rewritten), name: QUERY.to_owned() });
+    Ok((lowered, origins))
+}
+
+/// A query of [`query`] with the names of its scope replaced by what they stand for.
+pub(super) fn in_scope(
+    text: String,
+    mut origins: Origins,
+    scope: &QueryScope,
+    names: &Names,
+) -> Result<(String, Origins), LoadError> {
+    if scope.package.is_empty() && scope.imports.is_empty() {
+        return Ok((text, origins));
+    }
+    let imports = scope.imports.iter().map(|(name, from_input, path)| {
+        let root = if *from_input { Root::Input } else { Root::Data };
+        (name.clone(), (root, path.iter().cloned().map(Some).collect()))
+    });
+    let facts = syntax::query_in(&*check::query_tree(&text)?, names, &scope.package, &imports.collect());
+    let mut aliases: Vec<&Alias> = facts.aliases.iter().collect();
+    aliases.sort_by_key(|alias| alias.start);
+    let mut rewriter = Rewriter::new(&text);
+    for Alias { name, stands_for, start, .. } in aliases {
+        rewriter.copy(*start);
+        match stands_for.strip_suffix(name.as_str()).filter(|path| path.ends_with('.')) {
+            // What is copied leads back to itself.
+            Some(path) => rewriter.insert(path),
+            None => {
+                rewriter.insert(stands_for);
+                rewriter.skip(start + name.len());
+            }
+        }
+    }
+    let rewritten = rewriter.finish();
+    let lowered = rewritten.text().to_owned();
+    let before = origins.0.remove(QUERY).map(|before| Arc::unwrap_or_clone(before.rewritten));
+    let whole = Arc::new(match before {
+        Some(before) => before.then(rewritten),
+        None => rewritten,
+    });
+    origins.0.insert(QUERY.to_owned(), Origin { rewritten: whole, name: QUERY.to_owned() });
     Ok((lowered, origins))
 }
 

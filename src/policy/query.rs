@@ -51,8 +51,9 @@ impl PolicySet {
     /// # Errors
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
-        let (text, origins) =
-            lower::query(query).map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        let (text, origins) = lower::query(query)
+            .and_then(|(text, origins)| lower::in_scope(text, origins, &options.scope, &self.facts.names))
+            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
         self.query_lowered(&text, options, input)
             .map_err(|mut error| {
                 if let Some(at) = &mut error.location {

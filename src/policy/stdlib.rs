@@ -16,6 +16,7 @@ mod net;
 mod operand;
 mod pem;
 mod regex;
+mod rego;
 mod strings;
 mod template;
 mod uri;
@@ -97,6 +98,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("regex.template_match", 4, regex::template_match),
         builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
         builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
+        builtin!("rego.parse_module", 2, rego::parse_module),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),

@@ -308,7 +308,16 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
 
 /// The facts of an ad-hoc query.
 pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
-    let imports = HashMap::new();
+    query_in(query, names, &[], &HashMap::new())
+}
+
+/// As [`query`], of one that stands in a package.
+pub(super) fn query_in(
+    query: &Query,
+    names: &Names,
+    package: &[String],
+    imports: &HashMap<String, (Root, Vec<Segment>)>,
+) -> RuleFacts {
     let facts = RuleFacts {
         kind: RuleKind::Query,
         path: Vec::new(),
@@ -327,7 +336,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         doublings: growth::of_query(query),
         location: location(&query.span),
     };
-    let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
+    let mut walker = Walker { names, package, imports, scopes: Vec::new(), level: 0, facts };
     walker.query(query, |_| {});
     walker.facts
 }

@@ -60,7 +60,7 @@ fn verbs() -> Vec<String> {
 #[test]
 fn each_verb_has_help_with_examples_that_fits_a_terminal() {
     let verbs = verbs();
-    for verb in ["run", "demo", "check", "eval", "test", "healthcheck", "version", "completion"] {
+    for verb in ["run", "demo", "check", "eval", "test", "bench", "healthcheck", "version", "completion"] {
         assert!(verbs.iter().any(|found| found == verb), "{verb} is not among {verbs:?}");
     }
     let mut pages = vec![vec!["--help"], vec!["-h"]];

@@ -245,3 +245,67 @@ fn what_a_policy_prints_goes_to_stderr_and_an_endless_query_ends() {
     assert_eq!(exit, Some(2));
     assert!(stdout.contains("eval_cancel_error"), "{stdout}");
 }
+
+#[test]
+fn a_query_may_stand_in_a_package_and_import_what_it_names() {
+    check(&[
+        (
+            &["-d", "p", "-i", "input.json", "-f", "raw", "--package", "a.b", "allow; allow == data.a.b.allow"],
+            "",
+            0,
+            "true true\n",
+        ),
+        (&["-d", "p", "-i", "input.json", "-f", "raw", "--import", "data.a.b", "b.allow"], "", 0, "true\n"),
+        (&["-d", "p", "-i", "input.json", "-f", "raw", "--import", "data.a as q", "q.b.allow"], "", 0, "true\n"),
+        (&["-i", "input.json", "-f", "raw", "--import", "input.x", "x"], "", 0, "1\n"),
+        (&["-i", "input.json", "-f", "raw", "--import", "input as i", "--import", "rego.v1", "i.x"], "", 0, "1\n"),
+        // A variable of the query hides the rule.
+        (&["-d", "p", "-f", "raw", "--package", "a.b", "names := 7; names == 7"], "", 0, "true true\n"),
+    ]);
+    let (exit, stdout, _) = eval(&["-d", "p", "-i", "input.json", "--package", "a.b", "allow"], "");
+    assert_eq!(exit, Some(0));
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let want = serde_json::json!({"value": true, "text": "allow", "location": {"row": 1, "col": 1}});
+    assert_eq!(found["result"][0]["expressions"][0], want);
+}
+
+#[test]
+fn coverage_and_metrics_stand_beside_the_result() {
+    check(&[
+        (&["-f", "discard", "1"], "", 0, "{\n  \"result\": \"discarded\"\n}\n"),
+        (&["-f", "discard", "data.nope"], "", 0, "{}\n"),
+        (
+            &["-d", "p", "-i", "input.json", "--coverage", "-f", "pretty", "data.a.b.allow"],
+            "",
+            0,
+            "true\n┌──────────────────┬───────┐\n│ Overall Coverage │ 25.00 │\n└──────────────────┴───────┘\n",
+        ),
+    ]);
+    let (_, stdout, _) = eval(&["-d", "p", "-i", "input.json", "--coverage", "--metrics", "data.a.b.allow"], "");
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(found["metrics"]["timer_rego_query_eval_ns"].as_u64().is_some_and(|time| time > 0), "{stdout}");
+    let covered = &found["coverage"]["files"]["p/a.rego"]["covered"];
+    let range =
+        |from: u32, to: u32| serde_json::json!({"start": {"row": 3, "col": from}, "end": {"row": 3, "col": to}});
+    assert_eq!(*covered, serde_json::json!([range(1, 6), range(10, 22)]), "{stdout}");
+}
+
+#[test]
+fn what_opa_has_and_claimgate_has_not_is_refused_in_a_sentence() {
+    for (args, want) in [
+        (vec!["--partial", "1"], "partial evaluation"),
+        (vec!["-u", "input.x", "1"], "partial evaluation"),
+        (vec!["--schema", "s.json", "1"], "schemas are not read"),
+        (vec!["--explain", "full", "1"], "no trace"),
+        (vec!["--profile", "1"], "not timed"),
+        (vec!["-t", "wasm", "1"], "WebAssembly"),
+        (vec!["-O", "1", "1"], "as they are written"),
+        (vec!["--package", "a b", "1"], "is no package"),
+        (vec!["--import", "foo", "1"], "is no import"),
+    ] {
+        let (exit, stdout, stderr) = eval(&args, "");
+        assert_eq!((exit, stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(stderr.contains(want), "{args:?}: {stderr}");
+    }
+    check(&[(&["-t", "rego", "-O", "0", "-f", "raw", "1"], "", 0, "1\n")]);
+}

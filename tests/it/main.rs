@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admin;
+mod check_verb;
 mod cli;
 mod config;
 mod consistency;

@@ -37,7 +37,6 @@ const REFUSED: &[&str] = &[
     "or",
     "plus",
     "re_match",
-    "rego.parse_module",
     "rem",
     "set_diff",
 ];

@@ -78,7 +78,7 @@ impl<'a> Problems<'a> {
             };
             problems.sort_by_cached_key(|(error, _)| key(error));
             problems.dedup();
-            let is_cut = problems.len() > most;
+            let is_cut = problems.len() >= most;
             problems.truncate(most);
             let mut told: Vec<LoadError> =
                 problems.into_iter().map(|(error, is_original)| self.told(error, is_original)).collect();

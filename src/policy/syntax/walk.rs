@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use regorus::{
     Value,
-    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead},
+    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead, Span},
 };
 
 use super::{
-    Alias, Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, Segment, dotted_name, flatten,
-    location, pattern, root_of,
+    Alias, Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, RuleKind, Segment, dotted_name,
+    flatten, location, pattern, root_of,
 };
 use crate::policy::{builtins, json};
 
@@ -305,8 +305,8 @@ impl Walker<'_> {
                     self.expr(index);
                     at = refr;
                 }
-                Expr::Var { .. } => {
-                    self.alias(at);
+                Expr::Var { span, .. } => {
+                    self.alias(span);
                     break;
                 }
                 _ => {
@@ -318,15 +318,22 @@ impl Walker<'_> {
     }
 
     /// Notes the name of an imported document below `data`.
-    fn alias(&mut self, root: &Expr) {
-        let (span, name) = (root.span(), root.span().text());
+    fn alias(&mut self, span: &Span) {
+        let name = span.text();
         if self.local(name).is_some() || root_of(name).is_some() {
             return;
         }
-        if let Some((Root::Data, path)) = self.imports.get(name)
-            && let Some(segments) = path.iter().map(Option::as_deref).collect::<Option<Vec<_>>>()
-        {
-            let stands_for = segments.iter().fold("data".to_owned(), |text, name| text + &step(name));
+        let is_query = self.facts.kind == RuleKind::Query;
+        let (from, path) = match self.imports.get(name) {
+            Some((Root::Data, path)) => ("data", path.clone()),
+            Some((Root::Input, path)) if is_query => ("input", path.clone()),
+            None if is_query && self.is_rule(name) => {
+                ("data", self.package.iter().map(String::as_str).chain([name]).map(str::to_owned).map(Some).collect())
+            }
+            _ => return,
+        };
+        if let Some(segments) = path.iter().map(Option::as_deref).collect::<Option<Vec<_>>>() {
+            let stands_for = segments.iter().fold(from.to_owned(), |text, name| text + &step(name));
             let start = usize::try_from(span.start).unwrap_or(usize::MAX);
             self.facts.aliases.push(Alias { name: name.to_owned(), stands_for, start, location: location(span) });
         }
@@ -335,6 +342,11 @@ impl Walker<'_> {
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
         let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
+        if let (Callee::Function(_), Some((root, _))) = (&callee, flatten(fcn))
+            && self.facts.kind == RuleKind::Query
+        {
+            self.alias(root);
+        }
         if let Callee::Builtin(name) = &callee {
             let output = builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
             self.mention(fcn, MentionKind::Call { output });
