@@ -52,7 +52,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
-pub use testing::{StepProbe, TestRule, TestRun};
+pub use testing::{StepProbe, TermProbe, TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]

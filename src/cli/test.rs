@@ -68,6 +68,9 @@ pub(super) struct TestArgs {
     /// Exit with 2 when fewer per cent of the lines are covered; with `-v` the others are listed
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     threshold: f64,
+    /// Show the statement that fails, and the values of its variables
+    #[arg(long)]
+    var_values: bool,
     /// Run the tests so many times, until they fail
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u32,
@@ -123,6 +126,8 @@ struct TestResult {
     prints: Vec<String>,
     /// Where it failed, when the report is to say so.
     trace: String,
+    /// What failed, with values, when the report is to say so.
+    values: String,
 }
 
 /// How a test ended.
@@ -257,6 +262,7 @@ impl Suite<'_> {
                 duration: Duration::ZERO,
                 prints: Vec::new(),
                 trace: String::new(),
+                values: String::new(),
             };
             if !rule.skipped {
                 let started = Instant::now();
@@ -283,9 +289,15 @@ impl Suite<'_> {
         }
         result.verdict = verdict(outcome, rule.has_cases, &result.cases);
         let failed = matches!(result.verdict, Verdict::Fail);
-        if failed && self.args.verbose && self.args.format == Format::Pretty && !rule.has_cases {
-            let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+        if !failed || self.args.format != Format::Pretty || rule.has_cases {
+            return;
+        }
+        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+        if self.args.verbose {
             result.trace = steps::trace(sources, set, &shown, &self.loading);
+        }
+        if self.args.var_values {
+            result.values = steps::values(sources, set, &shown, &self.loading);
         }
     }
 }

@@ -287,3 +287,26 @@ fn an_endless_test_ends_and_tests_are_repeated_until_they_fail() {
     assert_eq!((exit, stdout.matches("PASS: 2/9").count()), (Some(2), 1), "{stdout}");
     assert_eq!(run(&["v0"]).0, Some(1));
 }
+
+/// The pictures are those of OPA 1.22.2.
+#[test]
+fn the_statement_that_fails_is_shown_with_the_values_of_its_variables() {
+    let tests = "package v_test\n\ntest_direct if {\n\tx := 3\n\tz := {\"a\": [x, \"s\"]}\n\tz.a[0] == x + 1\n}\n\n\
+                 test_some if {\n\tsome c in [1, 2]\n\tc > 5\n}\n\ntest_multi if {\n\tx := 1\n\ty := 2; x == y\n}\n";
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("v_test.rego"), tests).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_claimgate"))
+        .args(["test", "--var-values", "."])
+        .current_dir(directory.path())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    for want in [
+        "\n\n  v_test.rego:6:\n    \tz.a[0] == x + 1\n    \t|         |\n    \t|         x + 1: 4\n    \t|         x: 3\n    \
+         \tz.a[0]: 3\n    \tz: {\"a\": [3, \"s\"]}\n\n",
+        "\n\n  v_test.rego:11:\n    \tc > 5\n    \t|\n    \t2\n\n",
+        "\n\n  v_test.rego:16:\n    \t        x == y\n    \t        |    |\n    \t        |    2\n    \t        1\n\n",
+    ] {
+        assert!(stdout.contains(want), "{want}\n{stdout}");
+    }
+}

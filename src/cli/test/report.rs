@@ -24,7 +24,8 @@ fn pretty_of(results: &[&TestResult], verbose: bool) -> String {
     if !text.is_empty() {
         text.push_str(RULE);
     }
-    if verbose && results.iter().any(|result| matches!(result.verdict, Verdict::Fail)) {
+    let explained = |result: &&TestResult| verbose || !result.values.is_empty();
+    if results.iter().any(explained) && results.iter().any(|result| matches!(result.verdict, Verdict::Fail)) {
         text.push_str("FAILURES\n");
         text.push_str(RULE);
         for result in results.iter().filter(|result| matches!(result.verdict, Verdict::Fail)) {
@@ -133,6 +134,12 @@ impl TestResult {
     fn write_failure(&self, text: &mut String) {
         let _ = writeln!(text, "{}\n", self.title());
         for line in self.trace.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+        if !self.trace.is_empty() && !self.values.is_empty() {
+            text.push('\n');
+        }
+        for line in self.values.lines() {
             let _ = writeln!(text, "  {line}");
         }
         for case in &self.cases {
