@@ -17,6 +17,7 @@ mod operand;
 mod pem;
 mod regex;
 mod rego;
+mod schema;
 mod strings;
 mod template;
 mod uri;
@@ -81,6 +82,8 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("io.jwt.verify_rs256", 2, |args| jwt::verify("RS256", args)),
         builtin!("io.jwt.verify_rs384", 2, |args| jwt::verify("RS384", args)),
         builtin!("io.jwt.verify_rs512", 2, |args| jwt::verify("RS512", args)),
+        builtin!("json.match_schema", 2, schema::matches),
+        builtin!("json.verify_schema", 1, schema::verify),
         builtin!("net.cidr_contains", 2, net::contains),
         builtin!("net.cidr_contains_matches", 2, net::contains_matches),
         builtin!("net.cidr_intersects", 2, net::intersects),
