@@ -5,14 +5,17 @@
 //! run, demo, story     serve until SIGTERM; what the demo prints
 //! check, healthcheck   say whether something is right
 //! version, completion  say what this is
-//! eval, test           ask policies something and run their tests, as OPA's verbs do
+//! eval, test, bench    ask policies something, run their tests and time them, as OPA's verbs do
 //! token                verify, inspect and make tokens
 //! settings, sources    arguments that make a configuration; what `eval` and `test` evaluate
+//! coverage             what of policies was evaluated, as text and JSON
 //! output               stdout and stderr
 //! ```
 
+mod bench;
 mod check;
 mod completion;
+mod coverage;
 mod demo;
 mod eval;
 mod healthcheck;
@@ -63,6 +66,8 @@ enum Verb {
     Eval(eval::EvalArgs),
     /// Run the `test_` rules of policies, as `opa test` does
     Test(test::TestArgs),
+    /// Measure how long a query takes, as `opa bench` does
+    Bench(bench::BenchArgs),
     /// Verify, inspect and make tokens
     Token(token::TokenArgs),
     /// Ask a running claimgate whether it is ready, for exec probes
@@ -117,6 +122,7 @@ impl Verb {
             Self::Check(args) => check::run(&args),
             Self::Eval(args) => eval::run(&args),
             Self::Test(args) => test::run(&args),
+            Self::Bench(args) => bench::run(&args),
             Self::Token(args) => token::run(&args),
             Self::Healthcheck(args) => healthcheck::run(&args),
             Self::Version(args) => version::run(&args),

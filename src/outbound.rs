@@ -1,4 +1,4 @@
-//! The requests that policies send: `http.send`, for real. Whom it may ask is a list that the operator writes; without
+//! The requests that policies send: `http.send` and `net.lookup_ip_addr`, for real. Whom it may ask is a list that the operator writes; without
 //! one, nobody.
 //!
 //! ```text
@@ -19,6 +19,7 @@ mod transport;
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -31,7 +32,7 @@ use self::{
     cache::{Cache, Entered, Entry, Validators},
     client::Clients,
 };
-use crate::policy::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend};
+use crate::policy::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend, quote};
 
 /// Threads that wait for names to be resolved.
 const MOST_LOOKUPS: usize = 32;
@@ -157,6 +158,29 @@ impl HttpSend for Outbound {
         match request.caching {
             None => self.fetch(request, None, end).map(Arc::new),
             Some(caching) => self.cached(request, caching, end),
+        }
+    }
+
+    /// Names that may be asked for requests may be looked up, and `localhost`, which is the machine itself.
+    fn lookup(&self, name: &str, time_left: Duration) -> Result<Vec<IpAddr>, HttpError> {
+        if !name.eq_ignore_ascii_case("localhost") && !hosts::names(&self.settings.allow, name) {
+            let name = quote(name);
+            return Err(HttpError::Refused(format!("the host {name} is not in `policy.http_send.allow`")));
+        }
+        let runtime = self.runtime.get_or_init(runtime).as_ref();
+        let runtime = runtime.map_err(|error| HttpError::Refused(format!("no threads for requests: {error}")))?;
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let asked = name.to_owned();
+        let task = runtime.spawn(async move {
+            let found = tokio::net::lookup_host((asked.as_str(), 0)).await;
+            let _ = sender.send(found.map(|found| found.map(|address| address.ip()).collect()));
+        });
+        let answer: Result<std::io::Result<Vec<IpAddr>>, _> = receiver.recv_timeout(time_left);
+        task.abort();
+        match answer {
+            Ok(Ok(addresses)) => Ok(addresses),
+            Ok(Err(_)) => Err(HttpError::Failed(format!("lookup {name}: no such host"))),
+            Err(_) => Err(HttpError::Deadline),
         }
     }
 }

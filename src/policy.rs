@@ -14,6 +14,8 @@ mod blame;
 mod builtins;
 mod bundle;
 mod check;
+mod core;
+mod coverage;
 mod document;
 mod error;
 mod graph;
@@ -21,6 +23,7 @@ mod guard;
 mod http;
 #[cfg(test)]
 mod http_tests;
+mod infer;
 mod json;
 mod lower;
 mod panics;
@@ -36,10 +39,12 @@ mod syntax;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod types;
 mod yaml;
 
 use std::{sync::Arc, time::Duration};
 
+pub use coverage::{Coverage, CoverageReport, FileCoverage, Kind as CoverageKind, Range};
 pub use document::{DocumentError, parse_json, parse_yaml};
 pub use error::{EvalError, EvalErrorKind, LoadError, Location};
 pub use http::{HttpCaching, HttpError, HttpRequest, HttpResponse, HttpSend, HttpTls, PemSource};
@@ -50,7 +55,7 @@ pub use query::{ExpressionValue, QueryResult, QueryRow};
 pub use regorus::Value;
 pub use set::PolicySet;
 pub use source::{Source, SourceFile, SourceKind};
-pub use testing::{StepProbe, TestRule, TestRun};
+pub use testing::{StepProbe, TermProbe, TestRule, TestRun};
 
 /// Load and evaluation limits and switches.
 #[derive(Debug, Clone)]
@@ -67,6 +72,14 @@ pub struct Settings {
     pub max_bundle_bytes: usize,
     /// Largest serialized result of one evaluation.
     pub max_result_bytes: usize,
+    /// What OPA's strict mode finds is an error, not a warning.
+    pub is_strict: bool,
+    /// Most errors of one load that are told; 0: as many as are worth reading.
+    pub max_errors: usize,
+    /// Modules note what of them is evaluated, for [`Coverage`]: they are slower, and nest the stack much deeper.
+    pub coverage: bool,
+    /// Modules of which nothing else says it are written for Rego v0.
+    pub v0_compatible: bool,
 }
 
 /// A bundle as activated.
@@ -116,6 +129,17 @@ pub struct EvalOptions {
     pub deadline: Option<Duration>,
     /// A query is from a client: it may not call `http.send` itself. Rules that it asks for may.
     pub foreign_query: bool,
+    /// Where a query stands.
+    pub scope: QueryScope,
+}
+
+/// The package whose rules an ad-hoc query names without a path, and what it imports.
+#[derive(Debug, Clone, Default)]
+pub struct QueryScope {
+    /// Below `data`; empty for none.
+    pub package: Vec<String>,
+    /// By name: below `data`, or with `true` below `input`.
+    pub imports: Vec<(String, bool, Vec<String>)>,
 }
 
 // === impl Settings ===
@@ -129,6 +153,10 @@ impl Default for Settings {
             max_file_bytes: 64 << 20,
             max_bundle_bytes: 1 << 30,
             max_result_bytes: 16 << 20,
+            is_strict: false,
+            max_errors: 10,
+            coverage: false,
+            v0_compatible: false,
         }
     }
 }

@@ -24,6 +24,7 @@ mod links;
 mod load;
 mod publish;
 mod read;
+mod sources;
 mod watch;
 
 use std::{
@@ -43,7 +44,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::{load::Loaded, read::describe_io};
+pub use self::{load::Loaded, read::describe_io, sources::SourceWatch};
 use crate::{
     outbound,
     policy::{self, DataPath},

@@ -2,24 +2,25 @@
 //! and no token is verified: the input is what was given.
 
 mod format;
+mod scope;
 
 use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
 
 use super::{
     Exit, output,
-    sources::{self, Complaint, Ignore},
+    sources::{self, Complaint, Ignore, Loading},
 };
 use crate::{
     outbound::Host,
-    policy::{EvalOptions, QueryResult, Value, parse_json, parse_yaml},
+    policy::{Coverage, CoverageReport, EvalOptions, QueryResult, Value, parse_json, parse_yaml},
     reload::describe_io,
 };
 
@@ -67,12 +68,27 @@ pub(super) struct EvalArgs {
     /// Let the first error of a builtin end the evaluation
     #[arg(long)]
     strict_builtin_errors: bool,
+    /// Refuse what OPA's strict mode refuses: unused imports, variables and arguments, old builtins
+    #[arg(short = 'S', long)]
+    strict: bool,
     /// Exit with 1 when the query is undefined
     #[arg(long)]
     fail: bool,
     /// Exit with 1 when the query is defined
     #[arg(long, conflicts_with = "fail")]
     fail_defined: bool,
+    /// Package in which the query stands: it names the rules of that package without a path
+    #[arg(long, value_name = "PACKAGE", value_parser = scope::package)]
+    package: Option<scope::Package>,
+    /// Import for the query, such as `data.lib` or `input.user as user`; may be repeated
+    #[arg(long = "import", value_name = "IMPORT", value_parser = scope::import)]
+    imports: Vec<scope::Import>,
+    /// Report how long the steps took
+    #[arg(long)]
+    metrics: bool,
+    /// Report which statements of the policies were evaluated
+    #[arg(long)]
+    coverage: bool,
     /// Longest time the evaluation may take, such as `500ms` or `5s`; 0 for no limit
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = sources::parse_timeout)]
     timeout: Duration,
@@ -80,9 +96,60 @@ pub(super) struct EvalArgs {
     /// not called; may be repeated
     #[arg(long, value_name = "HOST")]
     allow_http_send: Vec<Host>,
+    #[command(flatten)]
+    refused: Refused,
+    /// Take files of which nothing says it for Rego v0
+    #[arg(long)]
+    v0_compatible: bool,
     /// Names of files and directories not to load, with `*` and `?`; may be repeated
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     ignore: Vec<String>,
+}
+
+/// Flags of `opa eval` for what is not here: to be told apart from mistakes.
+#[derive(Debug, Args)]
+struct Refused {
+    #[arg(short, long, hide = true)]
+    partial: bool,
+    #[arg(short, long, hide = true, value_name = "PATH")]
+    unknowns: Vec<String>,
+    #[arg(short, long, hide = true, value_name = "PATH")]
+    schema: Option<String>,
+    #[arg(long, hide = true, value_name = "MODE")]
+    explain: Option<String>,
+    #[arg(long, hide = true)]
+    profile: bool,
+    #[arg(short = 'O', long, hide = true, value_name = "LEVEL")]
+    optimize: Option<String>,
+    #[arg(short, long, hide = true, value_name = "TARGET")]
+    target: Option<String>,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    /// Why it cannot be done.
+    fn reason(&self) -> Option<&'static str> {
+        [
+            (
+                self.partial || !self.unknowns.is_empty(),
+                "a query is evaluated as a whole; for partial evaluation use OPA",
+            ),
+            (self.schema.is_some(), "schemas are not read; `opa check --schema` holds policies against them"),
+            (
+                self.explain.is_some(),
+                "the engine keeps no trace; `print` shows values, and `test -v` where a test fails",
+            ),
+            (
+                self.profile,
+                "single expressions are not timed; `bench` times a query, and `opa eval --profile` its parts",
+            ),
+            (self.optimize.as_deref().is_some_and(|level| level != "0"), "policies run as they are written"),
+            (self.target.as_deref().is_some_and(|target| target != "rego"), "policies are not compiled to WebAssembly"),
+        ]
+        .into_iter()
+        .find_map(|(asked, reason)| asked.then_some(reason))
+    }
 }
 
 /// Shapes of the answer.
@@ -98,16 +165,26 @@ enum Format {
     Values,
     /// The query's variables, as an object for each way to satisfy the query
     Bindings,
+    /// Only whether there is a result
+    Discard,
+}
+
+/// What is answered.
+struct Answer {
+    result: QueryResult,
+    /// Nanoseconds, under OPA's names.
+    metrics: Vec<(&'static str, u128)>,
+    coverage: Option<CoverageReport>,
 }
 
 pub(super) fn run(args: &EvalArgs) -> ExitCode {
     match evaluate(args) {
-        Ok(result) => {
-            for line in &result.prints {
+        Ok(answer) => {
+            for line in &answer.result.prints {
                 output::note(line);
             }
-            let failed = if result.rows.is_empty() { args.fail } else { args.fail_defined };
-            match output::answer(&args.format.render(&result)) {
+            let failed = if answer.result.rows.is_empty() { args.fail } else { args.fail_defined };
+            match output::answer(&args.format.render(&answer)) {
                 Ok(()) if failed => Exit::Failed.into(),
                 Ok(()) => Exit::Done.into(),
                 Err(error) => {
@@ -121,7 +198,7 @@ pub(super) fn run(args: &EvalArgs) -> ExitCode {
             Exit::Usage.into()
         }
         Err(Failure::Rego(complaints)) => {
-            if args.format == Format::Json {
+            if matches!(args.format, Format::Json | Format::Discard) {
                 // OPA's clients read errors off stdout.
                 let _ = output::finish(&sources::errors_json(&complaints));
             } else {
@@ -140,9 +217,12 @@ enum Failure {
     Rego(Vec<Complaint>),
 }
 
-fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
+fn evaluate(args: &EvalArgs) -> Result<Answer, Failure> {
+    if let Some(reason) = args.refused.reason() {
+        return Err(Failure::Arguments(reason.to_owned()));
+    }
     let ignore = Ignore::new(&args.ignore).map_err(Failure::Arguments)?;
-    let input = input(args).map_err(Failure::Arguments)?;
+    let input = input(args.input.as_deref(), args.stdin_input).map_err(Failure::Arguments)?;
     let query = match &args.query {
         Some(query) => query.clone(),
         None => text(io::stdin(), "stdin").map_err(Failure::Arguments)?,
@@ -150,16 +230,42 @@ fn evaluate(args: &EvalArgs) -> Result<QueryResult, Failure> {
     if query.trim().is_empty() {
         return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
     }
+    let begun = Instant::now();
     let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let set = sources::load(sources, args.timeout, &sources::http(&args.allow_http_send)).map_err(Failure::Rego)?;
-    let options = EvalOptions { strict_builtin_errors: args.strict_builtin_errors, ..EvalOptions::default() };
+    let read = begun.elapsed();
+    let mut loading = Loading::new(args.timeout, &args.allow_http_send, args.v0_compatible);
+    loading.is_strict = args.strict;
+    let load = |sources| if args.coverage { loading.load_for_coverage(sources) } else { loading.load(sources) };
+    let begun = Instant::now();
+    let set = load(sources).map_err(Failure::Rego)?;
+    let compiled = begun.elapsed();
+    let options = EvalOptions {
+        strict_builtin_errors: args.strict_builtin_errors,
+        scope: scope::of(args.package.as_ref(), &args.imports),
+        ..EvalOptions::default()
+    };
+    let mut coverage = Coverage::new(&set);
+    let begun = Instant::now();
     // OPA leaves trailing white space out of the text of an expression.
-    set.query(query.trim_end(), input, &options).map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))
+    let ask = || set.query(query.trim_end(), input, &options);
+    let result = match &mut coverage {
+        Some(coverage) => coverage.record(ask),
+        None => ask(),
+    };
+    let result = result.map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))?;
+    let metrics = [
+        ("timer_rego_load_files_ns", read),
+        ("timer_rego_module_compile_ns", compiled),
+        ("timer_rego_query_eval_ns", begun.elapsed()),
+    ];
+    let metrics = metrics.into_iter().filter(|_| args.metrics).map(|(name, time)| (name, time.as_nanos()));
+    Ok(Answer { result, metrics: metrics.collect(), coverage: coverage.map(|coverage| coverage.report()) })
 }
 
-fn input(args: &EvalArgs) -> Result<Option<Value>, String> {
-    let (text, name) = match &args.input {
-        None if args.stdin_input => (text(io::stdin(), "stdin")?, "stdin".to_owned()),
+/// The input document of a file, or of stdin.
+pub(super) fn input(file: Option<&Path>, stdin: bool) -> Result<Option<Value>, String> {
+    let (text, name) = match file {
+        None if stdin => (text(io::stdin(), "stdin")?, "stdin".to_owned()),
         None => return Ok(None),
         Some(path) => (read_file(path)?, path.display().to_string()),
     };
@@ -179,7 +285,8 @@ fn read_file(path: &Path) -> Result<String, String> {
     text(file, &format!("`{name}`"))
 }
 
-fn text(source: impl io::Read, name: &str) -> Result<String, String> {
+/// All of a source, which must be text.
+pub(super) fn text(source: impl io::Read, name: &str) -> Result<String, String> {
     let mut bytes = Vec::new();
     source
         .take(MAX_INPUT_BYTES + 1)

@@ -22,29 +22,36 @@ pub(super) struct Complaint {
     pub(super) code: Option<String>,
     pub(super) message: String,
     pub(super) location: Option<Location>,
+    /// Lines that say more, where they are read by people.
+    pub(super) details: Vec<String>,
 }
 
 /// Names that are not loaded.
 #[derive(Debug, Default)]
 pub(super) struct Ignore(Vec<Regex>);
 
-/// Reads bundles and plain files.
-pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
-    let settings = reload::Settings {
+/// Bundles and plain files as the settings of who reads and watches them.
+pub(super) fn settings(bundles: &[String], data: &[String]) -> reload::Settings {
+    reload::Settings {
         bundles: bundles
             .iter()
-            .map(|path| BundleSpec { name: path.trim_end_matches('/').to_owned(), path: PathBuf::from(path) })
+            .map(|path| BundleSpec { name: path.trim_end_matches('/').to_owned(), path: PathBuf::from(clean(path)) })
             .collect(),
         data: data
             .iter()
             .map(|text| {
-                let Ok(spec) = text.parse::<DataSpec>();
+                let Ok(mut spec) = text.parse::<DataSpec>();
+                spec.path = PathBuf::from(clean(&spec.path.to_string_lossy()));
                 spec
             })
             .collect(),
         ..reload::Settings::default()
-    };
-    let sources = reload::read_sources(&settings);
+    }
+}
+
+/// Reads bundles and plain files.
+pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Result<Vec<Source>, Vec<Complaint>> {
+    let sources = reload::read_sources(&settings(bundles, data));
     let mut sources = sources.map_err(|problems| problems.iter().map(Complaint::from).collect::<Vec<_>>())?;
     for source in &mut sources {
         source.files.retain(|file| !ignore.matches(&file.path));
@@ -54,31 +61,46 @@ pub(super) fn read(bundles: &[String], data: &[String], ignore: &Ignore) -> Resu
 
 /// Who sends the requests of `http.send`. There always is somebody: policies that call it load, so that their tests can
 /// replace it, and a call to a host that is not listed ends the evaluation.
-pub(super) fn http(allow: &[Host]) -> Arc<dyn HttpSend> {
+fn http(allow: &[Host]) -> Arc<dyn HttpSend> {
     Arc::new(Outbound::new(outbound::Settings { allow: allow.to_vec(), ..outbound::Settings::default() }))
 }
 
-/// Compiles them; each evaluation may take as long as `deadline`.
-pub(super) fn load(
-    sources: Vec<Source>,
-    deadline: Duration,
-    http: &Arc<dyn HttpSend>,
-) -> Result<PolicySet, Vec<Complaint>> {
-    let settings = policy::Settings {
-        deadline,
-        io_deadline: deadline,
-        http: Some(Arc::clone(http)),
-        ..policy::Settings::default()
-    };
-    PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
+/// A path as OPA shows it: without steps that lead nowhere.
+fn clean(path: &str) -> String {
+    let steps: Vec<&str> = path.split('/').filter(|step| !matches!(*step, "" | ".")).collect();
+    match (steps.join("/"), path.starts_with('/')) {
+        (steps, true) => format!("/{steps}"),
+        (steps, false) if steps.is_empty() => ".".to_owned(),
+        (steps, false) => steps,
+    }
+}
+
+/// How to compile them.
+#[derive(Debug, Clone)]
+pub(super) struct Loading {
+    /// What each evaluation may take.
+    pub(super) deadline: Duration,
+    /// Who sends the requests of `http.send`.
+    pub(super) http: Arc<dyn HttpSend>,
+    /// Files of which nothing says what they are written for are Rego v0.
+    pub(super) v0: bool,
+    /// What OPA's strict mode refuses is refused.
+    pub(super) is_strict: bool,
+    /// Most problems that are told; 0: as many as are worth reading.
+    pub(super) max_errors: usize,
 }
 
 /// A duration as Go writes it: `500ms`, `5s`, `1m`; a bare 0 stands for no limit.
 pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no duration; write a number and a unit, such as `500ms`, `5s` or `1m`");
     if text == "0" {
         return Ok(UNLIMITED);
     }
+    parse_duration(text).map(|duration| if duration.is_zero() { UNLIMITED } else { duration.min(UNLIMITED) })
+}
+
+/// A duration as Go writes it.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration; write a number and a unit, such as `500ms`, `5s` or `1m`");
     let split = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(split);
     let seconds = match unit {
@@ -91,8 +113,7 @@ pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-    Ok(if duration.is_zero() { UNLIMITED } else { duration.min(UNLIMITED) })
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
 /// OPA's `{"errors": […]}`.
@@ -104,6 +125,11 @@ pub(super) fn errors_json(complaints: &[Complaint]) -> String {
     }
     text.push_str("\n  ]\n}\n");
     text
+}
+
+/// OPA tells files that cannot be read from modules that cannot be compiled.
+pub(super) fn during(complaints: &[Complaint]) -> &'static str {
+    if complaints.iter().all(Complaint::is_of_compiler) { "" } else { " during loading" }
 }
 
 /// OPA's `1 error occurred: …`.
@@ -120,11 +146,48 @@ pub(super) fn errors_text(complaints: &[Complaint], during: &str) -> String {
     }
 }
 
+// === impl Loading ===
+
+impl Loading {
+    pub(super) fn new(deadline: Duration, allow: &[Host], v0: bool) -> Self {
+        Self { deadline, http: http(allow), v0, is_strict: false, max_errors: 10 }
+    }
+
+    /// Compiles them.
+    pub(super) fn load(&self, sources: Vec<Source>) -> Result<PolicySet, Vec<Complaint>> {
+        self.compile(sources, false)
+    }
+
+    /// The same, for coverage.
+    pub(super) fn load_for_coverage(&self, sources: Vec<Source>) -> Result<PolicySet, Vec<Complaint>> {
+        self.compile(sources, true)
+    }
+
+    fn compile(&self, sources: Vec<Source>, coverage: bool) -> Result<PolicySet, Vec<Complaint>> {
+        let settings = policy::Settings {
+            deadline: self.deadline,
+            io_deadline: self.deadline,
+            http: Some(Arc::clone(&self.http)),
+            v0_compatible: self.v0,
+            is_strict: self.is_strict,
+            max_errors: self.max_errors,
+            coverage,
+            ..policy::Settings::default()
+        };
+        PolicySet::load(sources, &settings).map_err(|errors| errors.iter().map(Complaint::from).collect())
+    }
+}
+
 // === impl Complaint ===
 
 impl Complaint {
     pub(super) fn plain(message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), location: None }
+        Self { code: None, message: message.into(), location: None, details: Vec::new() }
+    }
+
+    /// Was every module read, and this found when they were put together?
+    fn is_of_compiler(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| code.starts_with("rego_") && code != "rego_parse_error")
     }
 
     /// An indented JSON object; its first line stands where it is put, the others are indented by `indent`.
@@ -145,16 +208,17 @@ impl Complaint {
         text
     }
 
-    /// One line, position first.
+    /// One line, position first, and the lines below it that say more.
     pub(super) fn line(&self) -> String {
         let place = match &self.location {
             Some(Location { file, row, col }) if file.is_empty() => format!("{row}:{col}: "),
             Some(Location { file, row, .. }) => format!("{file}:{row}: "),
             None => String::new(),
         };
+        let details: String = self.details.iter().map(|line| format!("\n\t{line}")).collect();
         match &self.code {
-            Some(code) => format!("{place}{code}: {}", self.message),
-            None => format!("{place}{}", self.message),
+            Some(code) => format!("{place}{code}: {}{details}", self.message),
+            None => format!("{place}{}{details}", self.message),
         }
     }
 }
@@ -162,7 +226,7 @@ impl Complaint {
 impl From<&Problem> for Complaint {
     fn from(problem: &Problem) -> Self {
         // These messages name the file themselves.
-        Self { code: Some(problem.code.clone()), message: problem.message.clone(), location: None }
+        Self { code: Some(problem.code.clone()), ..Self::plain(problem.message.clone()) }
     }
 }
 
@@ -171,9 +235,14 @@ impl From<&LoadError> for Complaint {
         let code = Some(error.code.to_owned());
         match &error.location {
             Some(location) if location.row == 0 => {
-                Self { code, message: format!("{}: {}", location.file, error.message), location: None }
+                Self { code, ..Self::plain(format!("{}: {}", location.file, error.message)) }
             }
-            location => Self { code, message: error.message.clone(), location: location.clone() },
+            location => Self {
+                code,
+                message: error.message.clone(),
+                location: location.clone(),
+                details: error.details.clone(),
+            },
         }
     }
 }
@@ -189,7 +258,7 @@ impl From<&EvalError> for Complaint {
             "query" => Location { file: String::new(), ..location },
             _ => location,
         });
-        Self { code: Some(code.to_owned()), message: error.text().to_owned(), location }
+        Self { code: Some(code.to_owned()), location, details: error.details.clone(), ..Self::plain(error.text()) }
     }
 }
 

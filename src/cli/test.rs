@@ -2,13 +2,14 @@
 //! value is `true`; undefined, any other value and an error are no pass.
 
 mod cases;
+mod covered;
 mod report;
 mod steps;
 mod twins;
+mod watch;
 
 use std::{
     process::ExitCode,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,11 +18,11 @@ use regex::Regex;
 
 use super::{
     Exit, output,
-    sources::{self, Complaint, Ignore},
+    sources::{self, Complaint, Ignore, Loading},
 };
 use crate::{
     outbound::Host,
-    policy::{EvalOptions, HttpSend, Location, Outcome, PolicySet, Source, TestRule, Value},
+    policy::{Coverage, EvalOptions, Location, Outcome, PolicySet, Source, TestRule, Value},
 };
 
 const EXAMPLES: &str = "\
@@ -33,8 +34,8 @@ Examples:
 A test is a rule `test_…` in any package that is `true`; one named
 `todo_test_…` is skipped. A rule `test_…[case]` has a result for each case.
 
-Exit codes: 0 all pass, 1 the policies do not load, 2 a test fails or is
-skipped, or wrong usage";
+Exit codes: 0 all pass, 1 the policies do not load, or with
+--coverage a test fails, 2 a test fails or is skipped, or wrong usage";
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
@@ -58,10 +59,31 @@ pub(super) struct TestArgs {
     /// Longest time one test may take, such as `500ms` or `5s`; 0 for no limit
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = sources::parse_timeout)]
     timeout: Duration,
+    /// Report, instead of results, which statements the tests evaluated
+    #[arg(short, long)]
+    coverage: bool,
+    /// How to report it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = CoverageFormat::Json)]
+    coverage_format: CoverageFormat,
+    /// Exit with 2 when fewer per cent of the lines are covered; with `-v` the others are listed
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    threshold: f64,
+    /// Show the statement that fails, and the values of its variables
+    #[arg(long)]
+    var_values: bool,
+    /// Run the tests so many times, until they fail
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: u32,
+    /// Run them again whenever a file changes
+    #[arg(short, long)]
+    watch: bool,
+    /// Take files of which nothing says it for Rego v0
+    #[arg(long)]
+    v0_compatible: bool,
     /// Exit with 0 when tests were skipped but none failed
     #[arg(short = 'z', long)]
     exit_zero_on_skipped: bool,
-    /// Exit with 2 when there was no test to run
+    /// Exit with 1 when there was no test to run
     #[arg(long)]
     fail_on_empty: bool,
     /// Host that `http.send` may ask: `api.example.com` or `10.0.0.7:8443`; without one, it may be mocked by `with` but
@@ -82,6 +104,15 @@ enum Format {
     Json,
 }
 
+/// Shapes of the coverage report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CoverageFormat {
+    /// OPA's JSON object
+    Json,
+    /// The lines that were not covered, as text
+    Text,
+}
+
 /// One test, run.
 #[derive(Debug)]
 struct TestResult {
@@ -95,6 +126,8 @@ struct TestResult {
     prints: Vec<String>,
     /// Where it failed, when the report is to say so.
     trace: String,
+    /// What failed, with values, when the report is to say so.
+    values: String,
 }
 
 /// How a test ended.
@@ -122,88 +155,151 @@ pub(super) fn run(args: &TestArgs) -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    let http = sources::http(&args.allow_http_send);
-    let (sources, set) = match load(args, &ignore, &http) {
-        Ok(loaded) => loaded,
-        Err(complaints) => {
-            output::note(sources::errors_text(&complaints, " during loading").trim_end());
-            return Exit::Failed.into();
-        }
-    };
-    let results = run_all(args, &sources, &set, &http);
-    let text = match args.format {
-        Format::Pretty => report::pretty(&results, args.verbose),
-        Format::Json => report::json(&results),
-    };
-    if let Err(error) = output::answer(&text) {
-        output::complain(&format!("stdout cannot be written: {error}"));
+    if !(0.0..=100.0).contains(&args.threshold) {
+        output::note("Code coverage threshold must be between 0 and 100");
         return Exit::Failed.into();
     }
-    let failed = results.iter().any(|result| matches!(result.verdict, Verdict::Fail | Verdict::Error(_)));
-    let skipped = results.iter().any(|result| matches!(result.verdict, Verdict::Skipped));
-    let empty = results.is_empty() && args.fail_on_empty;
-    // OPA's 2: the tests ran, and not all is well.
-    if failed || empty || (skipped && !args.exit_zero_on_skipped) { Exit::Usage.into() } else { Exit::Done.into() }
+    let suite = Suite { args, ignore, loading: Loading::new(args.timeout, &args.allow_http_send, args.v0_compatible) };
+    if args.watch { watch::run(&suite) } else { suite.run().into() }
 }
 
-fn load(
-    args: &TestArgs,
-    ignore: &Ignore,
-    http: &Arc<dyn HttpSend>,
-) -> Result<(Vec<Source>, PolicySet), Vec<Complaint>> {
-    let (bundles, data): (&[String], &[String]) = if args.bundle { (&args.paths, &[]) } else { (&[], &args.paths) };
-    let mut files = sources::read(bundles, data, ignore)?;
-    let set = sources::load(files.clone(), args.timeout, http)?;
-    // Two definitions of one name are two tests, and one rule: only under names of their own can they be told apart.
-    let set = if twins::part(&mut files, &set.test_rules()) {
-        sources::load(files.clone(), args.timeout, http)?
-    } else {
-        set
-    };
-    Ok((files, set))
+/// What to run, and how.
+#[derive(Debug)]
+struct Suite<'a> {
+    args: &'a TestArgs,
+    ignore: Ignore,
+    loading: Loading,
 }
 
-fn run_all(args: &TestArgs, sources: &[Source], set: &PolicySet, http: &Arc<dyn HttpSend>) -> Vec<TestResult> {
-    let mut results = Vec::new();
-    for rule in set.test_rules() {
-        let name = twins::shown(&rule.name);
-        if args.run.as_ref().is_some_and(|regex| !regex.is_match(&format!("{}.{name}", rule.package))) {
-            continue;
-        }
-        let Some(location) = rule.locations.first().cloned() else { continue };
-        let mut result = TestResult {
-            location,
-            package: rule.package.clone(),
-            name,
-            verdict: Verdict::Skipped,
-            cases: Vec::new(),
-            duration: Duration::ZERO,
-            prints: Vec::new(),
-            trace: String::new(),
-        };
-        if !rule.skipped {
-            let started = Instant::now();
-            let run = set.run_test(&rule, &EvalOptions::default());
-            result.duration = started.elapsed();
-            result.prints = run.prints;
-            match run.outcome {
-                Ok(outcome) => {
-                    if rule.has_cases {
-                        result.cases = cases::of(&outcome, &cases::expected(sources, set, &rule, args.timeout, http));
-                    }
-                    result.verdict = verdict(&outcome, rule.has_cases, &result.cases);
-                    let failed = matches!(result.verdict, Verdict::Fail);
-                    if failed && args.verbose && args.format == Format::Pretty && !rule.has_cases {
-                        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
-                        result.trace = steps::trace(sources, set, &shown, args.timeout, http);
-                    }
-                }
-                Err(error) => result.verdict = Verdict::Error(Complaint::from(&error)),
-            }
-        }
-        results.push(result);
+/// The tests, compiled.
+struct Loaded {
+    sources: Vec<Source>,
+    set: PolicySet,
+    coverage: Option<(PolicySet, Coverage)>,
+}
+
+// === impl Suite ===
+
+impl Suite<'_> {
+    /// Bundles, and other paths.
+    fn paths(&self) -> (&[String], &[String]) {
+        if self.args.bundle { (&self.args.paths, &[]) } else { (&[], &self.args.paths) }
     }
-    results
+
+    /// Runs everything as often as asked for, until something fails.
+    fn run(&self) -> Exit {
+        (0..self.args.count).map(|_| self.run_once()).find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done)
+    }
+
+    /// Loads and runs everything once, and reports it.
+    fn run_once(&self) -> Exit {
+        let Loaded { sources, set, coverage } = match self.load() {
+            Ok(loaded) => loaded,
+            Err(complaints) => {
+                output::note(sources::errors_text(&complaints, sources::during(&complaints)).trim_end());
+                return Exit::Failed;
+            }
+        };
+        let (results, coverage) = match coverage {
+            None => (self.run_all(&sources, &set, None), None),
+            Some((noting, mut coverage)) => {
+                (self.run_all(&sources, &noting, Some(&mut coverage)), Some(coverage.report()))
+            }
+        };
+        let text = match (&coverage, self.args.format) {
+            (Some(report), _) => match covered::report(&results, report, self.args) {
+                Ok(text) => text,
+                Err(exit) => return exit,
+            },
+            (None, Format::Pretty) => report::pretty(&results, self.args.verbose),
+            (None, Format::Json) => report::json(&results),
+        };
+        if let Err(error) = output::answer(&text) {
+            output::complain(&format!("stdout cannot be written: {error}"));
+            return Exit::Failed;
+        }
+        let failed = results.iter().any(|result| matches!(result.verdict, Verdict::Fail | Verdict::Error(_)));
+        let skipped = results.iter().any(|result| matches!(result.verdict, Verdict::Skipped));
+        if results.is_empty() && self.args.fail_on_empty {
+            output::note("no tests were run");
+            return Exit::Failed;
+        }
+        // OPA's 2: the tests ran, and not all is well.
+        if failed || (skipped && !self.args.exit_zero_on_skipped) { Exit::Usage } else { Exit::Done }
+    }
+
+    fn load(&self) -> Result<Loaded, Vec<Complaint>> {
+        let args = self.args;
+        let (bundles, data) = self.paths();
+        let mut files = sources::read(bundles, data, &self.ignore)?;
+        let set = self.loading.load(files.clone())?;
+        // Two definitions of one name are two tests, and one rule: only under names of their own can they be told apart.
+        let set = if twins::part(&mut files, &set.test_rules()) { self.loading.load(files.clone())? } else { set };
+        let coverage = if args.coverage || args.threshold > 0.0 {
+            let noting = self.loading.load_for_coverage(files.clone())?;
+            Coverage::new(&noting).map(|coverage| (noting, coverage))
+        } else {
+            None
+        };
+        Ok(Loaded { sources: files, set, coverage })
+    }
+
+    fn run_all(&self, sources: &[Source], set: &PolicySet, mut coverage: Option<&mut Coverage>) -> Vec<TestResult> {
+        let mut results = Vec::new();
+        for rule in set.test_rules() {
+            let name = twins::shown(&rule.name);
+            let full = format!("{}.{name}", rule.package);
+            if self.args.run.as_ref().is_some_and(|regex| !regex.is_match(&full)) {
+                continue;
+            }
+            let Some(location) = rule.locations.first().cloned() else { continue };
+            let mut result = TestResult {
+                location,
+                package: rule.package.clone(),
+                name,
+                verdict: Verdict::Skipped,
+                cases: Vec::new(),
+                duration: Duration::ZERO,
+                prints: Vec::new(),
+                trace: String::new(),
+                values: String::new(),
+            };
+            if !rule.skipped {
+                let started = Instant::now();
+                let evaluate = || set.run_test(&rule, &EvalOptions::default());
+                let run = match coverage.as_deref_mut() {
+                    Some(coverage) => coverage.record(evaluate),
+                    None => evaluate(),
+                };
+                result.duration = started.elapsed();
+                result.prints = run.prints;
+                match run.outcome {
+                    Ok(outcome) => self.judge(sources, set, &rule, &outcome, &mut result),
+                    Err(error) => result.verdict = Verdict::Error(Complaint::from(&error)),
+                }
+            }
+            results.push(result);
+        }
+        results
+    }
+
+    fn judge(&self, sources: &[Source], set: &PolicySet, rule: &TestRule, outcome: &Outcome, result: &mut TestResult) {
+        if rule.has_cases {
+            result.cases = cases::of(outcome, &cases::expected(sources, set, rule, &self.loading));
+        }
+        result.verdict = verdict(outcome, rule.has_cases, &result.cases);
+        let failed = matches!(result.verdict, Verdict::Fail);
+        if !failed || self.args.format != Format::Pretty || rule.has_cases {
+            return;
+        }
+        let shown = TestRule { name: result.name.clone(), ..rule.clone() };
+        if self.args.verbose {
+            result.trace = steps::trace(sources, set, &shown, &self.loading);
+        }
+        if self.args.var_values {
+            result.values = steps::values(sources, set, &shown, &self.loading);
+        }
+    }
 }
 
 fn verdict(outcome: &Outcome, has_cases: bool, cases: &[CaseResult]) -> Verdict {

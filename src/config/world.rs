@@ -28,7 +28,8 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let entrypoint = entrypoint.and_then(|text| data_path(&section, &text, "authz/allow"));
     refuse_other_shapes(&mut section);
     let outbound = read_outbound(&mut section);
-    let policy = read_policy_limits(&mut section);
+    let is_strict = section.flag("strict", false);
+    let policy = policy::Settings { is_strict, ..read_policy_limits(&mut section) };
     section.finish();
 
     let anonymous = [("deny", Anonymous::Deny), ("allow_to_policy", Anonymous::AllowToPolicy)];
@@ -127,6 +128,7 @@ fn read_policy_limits(section: &mut Section<'_>) -> policy::Settings {
         max_file_bytes: limits.size("file_bytes", default.max_file_bytes, 1 << 10..=4 << 30),
         max_bundle_bytes: limits.size("bundle_bytes", default.max_bundle_bytes, 1 << 10..=16 << 30),
         max_result_bytes: limits.size("result_bytes", default.max_result_bytes, 1 << 10..=1 << 30),
+        ..default
     };
     limits.finish();
     settings

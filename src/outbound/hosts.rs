@@ -34,6 +34,12 @@ pub(super) fn allows(hosts: &[Host], url: &Url) -> bool {
     hosts.iter().any(|host| host.name == name && (host.port.is_none() || host.port == port))
 }
 
+/// Is this name in the list, with whatever port?
+pub(super) fn names(hosts: &[Host], name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    hosts.iter().any(|host| host.name.eq_ignore_ascii_case(name))
+}
+
 /// Is this very address in the list?
 pub(super) fn lists(hosts: &[Host], address: IpAddr) -> bool {
     hosts.iter().any(|host| host.name.parse() == Ok(address))

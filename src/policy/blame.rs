@@ -318,25 +318,34 @@ mod tests {
             ("p := [1 / 0]", "2:7 eval_builtin_error: div: divide by zero"),
             ("p := 1 + (2 % 0)", "2:11 eval_builtin_error: rem: modulo by zero"),
             ("p := 1.5 % 2", "2:6 eval_builtin_error: rem: modulo on floating-point number"),
-            ("x := \"x\"\np := 1 + x", "3:6 eval_type_error: plus: operand 2 must be number but got string"),
+            (
+                "x := json.unmarshal(`\"x\"`)\np := 1 + x",
+                "3:6 eval_type_error: plus: operand 2 must be number but got string",
+            ),
             ("x := 1\np := {2} - x", "3:6 eval_type_error: minus: operand 2 must be set but got number"),
             ("x := {1}\np := 2 - x", "3:6 eval_type_error: minus: operand 2 must be number but got set"),
-            ("x := [1]\np := {2} | x", "3:6 eval_type_error: or: operand 2 must be set but got array"),
             (
-                "x := 7\np if {\n\tabs(1) == 1; count(x)\n}",
+                "x := json.unmarshal(`[1]`)\np := {2} | x",
+                "3:6 eval_type_error: or: operand 2 must be set but got array",
+            ),
+            (
+                "x := json.unmarshal(`7`)\np if {\n\tabs(1) == 1; count(x)\n}",
                 "4:15 eval_type_error: count: operand 1 must be one of {array, object, set, string} but got number",
             ),
-            ("x := 7\np := abs(abs(lower(x)))", "3:14 eval_type_error: lower: operand 1 must be string but got number"),
             (
-                "x := {}\np := startswith(\"a\", lower(x))",
+                "x := json.unmarshal(`7`)\np := abs(abs(json.unmarshal(x)))",
+                "3:14 eval_type_error: json.unmarshal: operand 1 must be string but got number",
+            ),
+            (
+                "x := json.unmarshal(`{}`)\np := startswith(\"a\", lower(x))",
                 "3:22 eval_type_error: lower: operand 1 must be string but got object",
             ),
             (
-                "x := lower(\"A\")\np := abs(lower(x))",
+                "x := `\"a\"`\np := abs(json.unmarshal(x))",
                 "3:6 eval_type_error: abs: operand 1 must be number but got string",
             ),
             (
-                "x := {\"y\": 1}\np := startswith(\"a\", x.y)",
+                "x := json.unmarshal(`{\"y\": 1}`)\np := startswith(\"a\", x.y)",
                 "3:6 eval_type_error: startswith: operand 2 must be string but got number",
             ),
             (
@@ -369,14 +378,14 @@ mod tests {
                 "p := [y | some x in [1]; y := substring(\"é\", 0 - x, 1)]",
                 "2:31 eval_builtin_error: substring: negative offset",
             ),
-            ("p if {\n\tnot false\n\tx := \"é\"; 1 / 0 == x\n}", "4:12 eval_builtin_error: div: divide by zero"),
+            ("p if {\n\tnot false\n\tx := \"é\"; 1 / 0 == count(x)\n}", "4:12 eval_builtin_error: div: divide by zero"),
             // Through the function around a builtin.
             (
                 "p if {\n\tio.jwt.decode(\"é\", [h, _, _])\n}",
                 "3:2 eval_builtin_error: io.jwt.decode: encoded JWT had no period separators",
             ),
             (
-                "p if {\n\tio.jwt.decode(\"é\", [h, _, _])\n}\nq := io.jwt.decode(1)",
+                "p if {\n\tio.jwt.decode(\"é\", [h, _, _])\n}\nq := io.jwt.decode(input.x)",
                 "eval_builtin_error: io.jwt.decode: encoded JWT had no period separators",
             ),
             ("p := $\"{1}\" if 1 / 0", "2:16 eval_builtin_error: div: divide by zero"),

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use regorus::{Engine, Value, unstable::BUILTINS};
 
 use super::{
-    guard,
+    coverage, guard,
     lower::operators,
     stdlib,
     syntax::{Callee, RuleFacts},
@@ -63,7 +63,7 @@ pub(super) const LINE_MARK: &str = "\u{1}line\u{1}";
 
 /// The builtin of this name that is ours.
 fn own(name: &str) -> Option<&'static Builtin> {
-    stdlib::all().iter().chain(guard::all()).find(|builtin| builtin.name == name)
+    stdlib::all().iter().chain(guard::all()).chain(coverage::BUILTINS).find(|builtin| builtin.name == name)
 }
 
 /// The number of arguments of a builtin; `None` when there is no such builtin.
@@ -72,6 +72,12 @@ pub(super) fn arity(name: &str) -> Option<usize> {
         Some(builtin) => Some(usize::from(builtin.arity)),
         None => BUILTINS.get(name).map(|(_, arity)| usize::from(*arity)),
     }
+}
+
+/// May it give a number that is no integer and stands in none of its arguments?
+pub(super) fn makes_fractions(name: &str) -> bool {
+    let reads = ["http.send", "io.jwt.decode", "io.jwt.decode_verify", "json.unmarshal", "to_number", "yaml.unmarshal"];
+    reads.contains(&name) || name.starts_with("units.parse")
 }
 
 /// Is this a builtin that the engine does not know by itself?

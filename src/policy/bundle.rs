@@ -120,7 +120,7 @@ impl Reader<'_> {
                 let display = source.display(&file.path);
                 self.error(&display, "delta bundles are not supported; serve a snapshot bundle".to_owned());
             } else if name.ends_with(".rego") {
-                let v0 = manifest.is_v0(&file.path);
+                let v0 = manifest.is_v0(&file.path, self.settings.v0_compatible);
                 self.module(source, &file, v0, Some(roots.clone()));
             } else if source::is_data_name(name) {
                 let path: Vec<String> = directory(&file.path);
@@ -141,7 +141,7 @@ impl Reader<'_> {
         let mut own = Value::new_object();
         for file in files {
             if file.path.ends_with(".rego") {
-                self.module(source, &file, false, None);
+                self.module(source, &file, self.settings.v0_compatible, None);
             } else if [".json", ".yaml", ".yml"].iter().any(|end| file.path.ends_with(end)) {
                 let mut path = prefix.to_vec();
                 path.extend(directory(&file.path));
@@ -327,13 +327,13 @@ impl Reader<'_> {
 }
 
 impl Manifest {
-    /// The version of a file: its own entry, else the bundle's, else 1.
-    fn is_v0(&self, path: &str) -> bool {
+    /// The version of a file: its own entry, else the bundle's, else that of the settings.
+    fn is_v0(&self, path: &str, default: bool) -> bool {
         let matching = self.file_rego_versions.iter().find(|(pattern, _)| {
             let pattern = pattern.trim_start_matches('/');
             pattern == path || glob(pattern.as_bytes(), path.as_bytes())
         });
-        matching.map(|(_, version)| *version).or(self.rego_version) == Some(0)
+        matching.map(|(_, version)| *version).or(self.rego_version).map_or(default, |version| version == 0)
     }
 }
 

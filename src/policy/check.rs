@@ -1,21 +1,39 @@
-//! What is refused before any rule runs: what does not parse, recursion, unknown functions, wrong arities, names that
-//! conflict, packages outside of their roots, and nesting that would overflow the stack. All problems are reported.
+//! What is refused before any rule runs, stage by stage as OPA's compiler does it: what does not parse, declarations,
+//! `with`, names that conflict, unknown functions, unsafe variables, recursion and types; and what the engine could not
+//! bear: nesting that would overflow the stack, and values without bounds. A stage that fails is the last one, and all its
+//! problems are reported.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod calls;
+mod conflicts;
+mod forms;
+mod parse;
+mod problems;
 
-use regorus::{
-    Source, Value,
-    unstable::{Module, Parser, Query, Ref},
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
+use regorus::{
+    Value,
+    unstable::{Module, Query, Ref},
+};
+
+pub(super) use self::parse::{module, query_tree};
+use self::{
+    calls::{Complaint, Rules},
+    conflicts::Named,
+    problems::Problems,
+};
 use super::{
-    ClaimRead, EvalError, LoadError, Location, builtins,
+    ClaimRead, EvalError, LoadError, Location,
     bundle::{self, RegoFile},
-    error::Rendered,
+    core::{self, Found, Lowered, Pos},
     graph::{Graph, dotted},
+    infer::{self, Known},
     lower::Origins,
-    panics, safety, scan,
-    syntax::{self, Callee, Misreading, Names, Reference, Root, RuleFacts, RuleKind, Segment},
+    safety,
+    syntax::{self, Call, Callee, Misreading, Names, Reference, Root, RuleFacts, Segment},
 };
 
 /// Most problems of one kind that are worth reading.
@@ -30,12 +48,21 @@ const MAX_PRODUCTS: usize = 12;
 const MAX_DOUBLINGS: usize = 24;
 /// Most statements of one body: the engine's scheduler needs the square of it.
 pub(super) const MAX_STATEMENTS: usize = 2_000;
-/// The builtin that waits for others.
-pub(super) const NETWORK: &str = "http.send";
+/// The builtins that wait for others.
+const NETWORK: [&str; 2] = ["http.send", "net.lookup_ip_addr"];
 /// A loop of a body costs the interpreter as much stack as this many nested nodes.
 const LOOP_DEPTH: usize = 3;
 
-const UNDEFINED_FUNCTION: &str = "undefined function";
+/// How to check.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rigour {
+    /// Some host may be asked by `http.send`.
+    pub network: bool,
+    /// What OPA's strict mode finds is an error, not a warning.
+    pub is_strict: bool,
+    /// Most errors that are told; 0: as many as are worth reading.
+    pub max_errors: usize,
+}
 
 /// What is known about modules that passed.
 #[derive(Debug)]
@@ -48,6 +75,11 @@ pub(super) struct Facts {
     pub may_block: bool,
     /// Paths of the rules that can reach `http.send`.
     pub network: Vec<Vec<Segment>>,
+    /// What OPA's strict mode would refuse.
+    pub warnings: Vec<LoadError>,
+    /// The types of the rules.
+    known: Known,
+    paths: HashSet<Vec<String>>,
 }
 
 /// Parses and checks everything. `errors` are those of modules that are not among the files.
@@ -55,71 +87,124 @@ pub(super) fn modules(
     files: &[RegoFile],
     origins: &Origins,
     data: &Value,
-    network: bool,
-    mut errors: Vec<LoadError>,
+    rigour: Rigour,
+    errors: Vec<LoadError>,
 ) -> Result<Facts, Vec<LoadError>> {
+    let mut problems = Problems::new(files, origins, errors);
     let mut parsed = Vec::new();
     for file in files {
         match module(file) {
-            Ok(module) => parsed.push((file, module)),
-            Err(mut error) => {
-                if let Some(at) = &mut error.location {
-                    origins.original(at);
-                }
-                errors.push(error);
+            Ok(module) => {
+                forms::parsed(&file.display, &module, &mut problems);
+                parsed.push((file, module));
             }
+            Err(error) => problems.unparsed(error),
         }
     }
-    let complete = errors.is_empty();
+    let stop = |problems: Problems<'_>| Err(problems.finish(rigour.max_errors).0);
+    if !problems.is_empty() {
+        return stop(problems);
+    }
     let trees: Vec<Ref<Module>> = parsed.iter().map(|(_, module)| module.clone()).collect();
     let names = Names::collect(&trees);
     let mut rules = Vec::new();
     let mut packages = Vec::new();
+    let mut lowered = Vec::new();
+    let mut is_fatal = false;
     for (file, module) in &parsed {
         let package = syntax::package_path(module);
         let mut at = syntax::location(&module.package.span);
         origins.original(&mut at);
-        roots(file, &at, &package, &mut errors);
-        imports(module, &package, &names, origins, &mut errors);
+        roots(file, &at, &package, &mut problems);
+        hidden(module, &package, &names, &file.display, &mut problems);
+        let imports = syntax::imports(module);
+        let meaning = core::Names { all: &names, package: &package, imports: &imports, used: RefCell::default() };
+        let mut own = core::module(module, &meaning);
+        is_fatal |= declarations(file, &mut own, rigour, &mut problems);
+        let used = meaning.used.into_inner();
+        // Where a file was taken apart, an import may be used in another part.
+        let used = Some(&used).filter(|_| !origins.is_split(&file.display));
+        forms::names(&file.display, module, file.v0, rigour.is_strict, used, &mut problems);
+        lowered.push((*file, own));
         rules.extend(syntax::rules(module, &names).into_iter().map(|mut facts| {
             origins.original_facts(&mut facts);
             facts
         }));
         packages.push((package, at));
     }
-    conflicts(&rules, &packages, data, &mut errors);
+    if is_fatal {
+        return stop(problems);
+    }
+    let known_before = problems.count();
+    let paths: HashSet<Vec<String>> = rules.iter().filter_map(|rule| rule.path.iter().cloned().collect()).collect();
+    let calls = Rules { names: &names, paths: &paths };
+    let each = |find: &dyn Fn(&[core::Statement], &mut Vec<Complaint>), problems: &mut Problems<'_>| {
+        for (file, own) in &lowered {
+            let mut found = Vec::new();
+            own.rules.iter().flatten().for_each(|rule| find(&rule.body, &mut found));
+            found
+                .into_iter()
+                .for_each(|(code, message, details, at)| problems.raw(&file.display, code, message, details, at));
+        }
+    };
+    each(&|body, found| calls.withs(body, found), &mut problems);
+    if problems.count() > known_before {
+        return stop(problems);
+    }
+    let written: Vec<&core::Rule> =
+        lowered.iter().flat_map(|(_, own)| own.rules.iter().filter_map(|bodies| bodies.first())).collect();
+    let named: Vec<Named<'_>> = rules
+        .iter()
+        .enumerate()
+        .map(|(index, facts)| Named {
+            facts,
+            name: written.get(index).map_or_else(|| dotted(&facts.path), |rule| rule.name()),
+        })
+        .collect();
+    conflicts::rules(&named, &packages, &mut problems);
+    conflicts::packages(&rules, &packages, &mut problems);
+    conflicts::base(&rules, data, &mut problems);
+    if problems.count() > known_before {
+        return stop(problems);
+    }
+    each(&|body, found| calls.calls(body, found), &mut problems);
     for rule in &rules {
-        // A function that a broken file defines is not unknown.
-        calls(rule, &names, complete, &mut errors);
-        misreadings(rule, &mut errors);
-        if !network {
-            no_network(rule, &mut errors);
+        misreadings(rule, &mut problems);
+        if !rigour.network {
+            no_network(rule, &mut problems);
         }
         if rule.statements > MAX_STATEMENTS {
             let message = format!("a body has more than {MAX_STATEMENTS} statements; split it");
-            errors.push(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
+            problems.fact(LoadError::new("rego_limit_error", message, Some(rule.location.clone())));
         }
     }
-    // A function that is not there gives its output no value.
-    if complete && !errors.iter().any(|error| error.message.starts_with(UNDEFINED_FUNCTION)) {
-        let known = errors.len();
-        parsed.iter().for_each(|(_, module)| safety::module(module, &names, &mut errors));
-        for at in errors.iter_mut().skip(known).filter_map(|error| error.location.as_mut()) {
-            origins.original(at);
-        }
+    if problems.count() > known_before {
+        return stop(problems);
     }
+    let mut unsafe_vars = Vec::new();
+    parsed.iter().for_each(|(_, module)| safety::module(module, &names, &mut unsafe_vars));
+    unsafe_vars.into_iter().for_each(|error| problems.unparsed(error));
     let graph = Graph::new(&rules);
-    let cycles = graph.cycles(MOST);
-    let circular = !cycles.is_empty();
-    for cycle in cycles {
-        let location = rules.get(cycle.fact).map(|rule| rule.location.clone());
-        errors.push(LoadError::new("rego_recursion_error", cycle.message, location));
+    if problems.count() == known_before {
+        let cycles = graph.cycles(MOST);
+        let circular = !cycles.is_empty();
+        for cycle in cycles {
+            let location = rules.get(cycle.fact).map(|rule| rule.location.clone());
+            problems.fact(LoadError::new("rego_recursion_error", cycle.message, location));
+        }
+        if !circular {
+            depth(&graph, &rules, &mut problems);
+        }
     }
-    if !circular {
-        depth(&graph, &rules, &mut errors);
+    if problems.count() > known_before {
+        return stop(problems);
     }
-    if !errors.is_empty() {
-        return Err(errors);
+    let known = types(&graph, &lowered, &calls, &mut problems);
+    if problems.count() == known_before {
+        deprecated(&lowered, &calls, rigour.is_strict, &mut problems);
+    }
+    if !problems.is_empty() {
+        return stop(problems);
     }
     let products = graph.heights(&rules, |rule| rule.products);
     let may_block = products.iter().any(|product| *product > MAX_PRODUCTS);
@@ -127,206 +212,160 @@ pub(super) fn modules(
     let sends = graph.fold(|fact| usize::from(rules.get(fact).is_some_and(calls_network)), usize::max);
     let network = graph.with_cost(&sends).map(<[Segment]>::to_vec).collect();
     let packages = packages.into_iter().map(|(path, _)| path).collect();
-    Ok(Facts { rules, names, packages, claim_reads, may_block, network })
+    let warnings = problems.finish(rigour.max_errors).1;
+    Ok(Facts { rules, names, packages, claim_reads, may_block, network, warnings, known, paths })
 }
 
-/// Parses and checks an ad-hoc query.
-pub(super) fn query(text: &str, facts: &Facts, network: bool) -> Result<(RuleFacts, Ref<Query>), EvalError> {
-    let as_query = |error: LoadError| EvalError::query(error.code, error.message, error.location);
+/// The rules of files that were made of files which passed the checks.
+pub(super) fn rules(files: &[RegoFile], origins: &Origins, names: &Names) -> Result<Vec<RuleFacts>, Vec<LoadError>> {
+    let mut rules = Vec::new();
+    for file in files {
+        let module = parse::unlimited(file);
+        let module = module.map_err(|error| vec![error])?;
+        rules.extend(syntax::rules(&module, names).into_iter().map(|mut facts| {
+            origins.original_facts(&mut facts);
+            facts
+        }));
+    }
+    Ok(rules)
+}
+
+/// What the declarations of a module's rules are blamed for. True when the check ends after that.
+fn declarations(file: &RegoFile, own: &mut Lowered, rigour: Rigour, problems: &mut Problems<'_>) -> bool {
+    let mut is_fatal = false;
+    for (found, message, at) in own.found.drain(..) {
+        let is_error = match found {
+            Found::Fatal => {
+                is_fatal = true;
+                true
+            }
+            Found::Error => true,
+            Found::New => rigour.is_strict || !file.v0,
+            Found::Strict => rigour.is_strict,
+        };
+        if is_error {
+            problems.raw(&file.display, "rego_compile_error", message, Vec::new(), at);
+        } else {
+            problems.warn(&file.display, "rego_compile_error", message, at);
+        }
+    }
+    is_fatal
+}
+
+/// The types of all rules, those first that others refer to.
+fn types(graph: &Graph, lowered: &[(&RegoFile, Lowered)], calls: &Rules<'_>, problems: &mut Problems<'_>) -> Known {
+    infer::start();
+    let mut known = Known::default();
+    let all: Vec<(&RegoFile, &Vec<core::Rule>)> =
+        lowered.iter().flat_map(|(file, own)| own.rules.iter().map(|bodies| (*file, bodies))).collect();
+    for (file, bodies) in graph.facts_in_order().filter_map(|fact| all.get(fact)) {
+        for rule in *bodies {
+            let mut errors = Vec::new();
+            infer::rule(rule, &mut known, &|function| calls.arity(function), &mut errors);
+            for error in errors {
+                problems.raw(&file.display, "rego_type_error", error.message, error.details, error.at);
+            }
+        }
+    }
+    known
+}
+
+/// Old builtins: for Rego v1 an error, before it a matter of strictness.
+fn deprecated(lowered: &[(&RegoFile, Lowered)], calls: &Rules<'_>, is_strict: bool, problems: &mut Problems<'_>) {
+    for (file, own) in lowered {
+        let mut found = Vec::new();
+        own.rules.iter().flatten().for_each(|rule| calls.deprecated(&rule.body, &mut found));
+        for (code, message, details, at) in found {
+            if is_strict || !file.v0 {
+                problems.raw(&file.display, code, message, details, at);
+            } else {
+                problems.warn(&file.display, code, message, at);
+            }
+        }
+    }
+}
+
+/// Parses and checks an ad-hoc query. One that was rewritten has passed OPA's checks as it was.
+pub(super) fn query(
+    text: &str,
+    facts: &Facts,
+    network: bool,
+    is_rewritten: bool,
+) -> Result<(RuleFacts, Ref<Query>), EvalError> {
+    let as_query = |error: LoadError| {
+        let details = error.details;
+        EvalError { details, ..EvalError::query(error.code, error.message, error.location) }
+    };
     let tree = query_tree(text).map_err(as_query)?;
     let found = syntax::query(&tree, &facts.names);
-    let mut errors = Vec::new();
-    calls(&found, &facts.names, true, &mut errors);
-    misreadings(&found, &mut errors);
+    let origins = Origins::default();
+    let mut problems = Problems::new(&[], &origins, Vec::new());
+    if !is_rewritten {
+        query_problems(&tree, facts, &mut problems);
+    }
+    misreadings(&found, &mut problems);
     if found.doublings > MAX_DOUBLINGS {
         let message = format!("query builds a value of more than 2^{MAX_DOUBLINGS} parts; say each part once");
-        errors.push(LoadError::new("rego_limit_error", message, Some(found.location.clone())));
+        problems.fact(LoadError::new("rego_limit_error", message, Some(found.location.clone())));
     }
     if !network {
-        no_network(&found, &mut errors);
+        no_network(&found, &mut problems);
     }
-    match errors.into_iter().next() {
+    match problems.finish(0).0.into_iter().next() {
         Some(error) => Err(as_query(error)),
         None => Ok((found, tree)),
     }
 }
 
-/// Parses an ad-hoc query.
-pub(super) fn query_tree(text: &str) -> Result<Ref<Query>, LoadError> {
-    scan::check("query", text, scan::Kind::Query)?;
-    #[expect(clippy::redundant_closure, reason = "the method alone is not general over the parser's lifetime")]
-    let tree = parse("query", text, false, |parser| Parser::parse_user_query(parser));
-    tree
+/// The stages of [`modules`] that queries go through.
+fn query_problems(tree: &Ref<Query>, facts: &Facts, problems: &mut Problems<'_>) {
+    let imports = HashMap::new();
+    let meaning = core::Names { all: &facts.names, package: &[], imports: &imports, used: RefCell::default() };
+    let lowered = core::query(tree, &meaning);
+    let mut raw = |(code, message, details, at): Complaint| problems.raw("query", code, message, details, at);
+    for (_, message, at) in lowered.found.into_iter().filter(|(found, ..)| matches!(found, Found::Fatal | Found::Error))
+    {
+        raw(("rego_compile_error", message, Vec::new(), at));
+    }
+    let calls = Rules { names: &facts.names, paths: &facts.paths };
+    let Some(rule) = lowered.rules.first().and_then(|bodies| bodies.first()) else { return };
+    let mut found = Vec::new();
+    calls.withs(&rule.body, &mut found);
+    if found.is_empty() {
+        calls.calls(&rule.body, &mut found);
+    }
+    if found.is_empty() {
+        let errors = infer::query(rule, &facts.known, &|function| calls.arity(function));
+        found.extend(errors.into_iter().map(|error| ("rego_type_error", error.message, error.details, error.at)));
+    }
+    found.into_iter().for_each(raw);
 }
 
-pub(super) fn module(file: &RegoFile) -> Result<Ref<Module>, LoadError> {
-    scan::check(&file.display, &file.text, scan::Kind::Module)?;
-    parse(&file.display, &file.text, file.v0, |parser| parser.parse().map(Ref::new))
-}
-
-fn parse<T>(
-    display: &str,
-    text: &str,
-    v0: bool,
-    run: impl FnOnce(&mut Parser<'_>) -> anyhow::Result<T>,
-) -> Result<T, LoadError> {
-    let lengths = scan::LENGTHS;
-    let parsed = panics::catch(|| {
-        let (name, text) = (display.to_owned(), text.to_owned());
-        let source = Source::from_contents_with_limits(name, text, lengths.max_file_bytes, lengths.max_lines)?;
-        let mut parser = Parser::new(&source)?;
-        parser.set_max_col(lengths.max_col);
-        if !v0 {
-            parser.enable_rego_v1()?;
+/// An import whose name a rule of the package has too. OPA lets the import hide the rule, the engine the rule the import.
+fn hidden(module: &Module, package: &[String], names: &Names, file: &str, problems: &mut Problems<'_>) {
+    let mut seen = BTreeMap::new();
+    for import in syntax::imported(module) {
+        let alias = &import.alias;
+        if names.is_rule(package, alias) && seen.insert(alias.clone(), ()).is_none() {
+            let message =
+                format!("import {alias} and a rule of this package have one name; give the import another with `as`");
+            let at = Pos { row: import.location.row, col: import.location.col };
+            problems.raw(file, "rego_compile_error", message, Vec::new(), at);
         }
-        run(&mut parser)
-    });
-    match parsed {
-        Ok(Ok(tree)) => Ok(tree),
-        Ok(Err(error)) => {
-            let Rendered { mut message, location } = Rendered::parse(&format!("{error:#}"));
-            if message == "expecting" {
-                // The end that a query has is no text that the parser could name.
-                "malformed query".clone_into(&mut message);
-            }
-            let whole_file = || Location { file: display.to_owned(), row: 0, col: 0 };
-            Err(LoadError::new("rego_parse_error", message, Some(location.unwrap_or_else(whole_file))))
-        }
-        Err(panic) => Err(LoadError::in_file("rego_parse_error", display, format!("the parser panicked: {panic}"))),
     }
 }
 
-fn roots(file: &RegoFile, at: &Location, package: &[String], errors: &mut Vec<LoadError>) {
+fn roots(file: &RegoFile, at: &Location, package: &[String], problems: &mut Problems<'_>) {
     if let Some(roots) = &file.roots
         && !bundle::under_roots(roots, &package.join("/"))
     {
         let message = bundle::package_outside(roots, &package.join("."), &file.id);
-        errors.push(LoadError::new("bundle_error", message, Some(at.clone())));
-    }
-}
-
-/// Names that mean two things, in OPA's words.
-fn conflicts(rules: &[RuleFacts], packages: &[(Vec<String>, Location)], data: &Value, errors: &mut Vec<LoadError>) {
-    let mut by_path: BTreeMap<&[Option<String>], Vec<&RuleFacts>> = BTreeMap::new();
-    for rule in rules {
-        by_path.entry(&rule.path).or_default().push(rule);
-    }
-    let mut fail = |code, message: String, location: &Location| {
-        errors.push(LoadError::new(code, message, Some(location.clone())));
-    };
-    for (path, group) in &by_path {
-        let Some(first) = group.first() else { continue };
-        let name = dotted(path);
-        let mut kinds = group.iter().filter(|rule| rule.kind != RuleKind::Default);
-        let kind = kinds.next().map(|rule| (rule.kind, rule.function));
-        if let Some(other) = kinds.find(|rule| Some((rule.kind, rule.function)) != kind) {
-            fail("rego_type_error", format!("conflicting rules {name} found"), &other.location);
-        }
-        let mut defaults = group.iter().filter(|rule| rule.kind == RuleKind::Default);
-        if let (Some(_), Some(second)) = (defaults.next(), defaults.next()) {
-            fail("rego_type_error", format!("multiple default rules {name} found"), &second.location);
-        }
-        // A rule that is a value of its own cannot have rules below it.
-        for length in 1..path.len() {
-            let above = by_path.get(path.get(..length).unwrap_or_default());
-            let closed = above.and_then(|group| group.iter().find(|rule| rule.kind.is_closed()));
-            if let Some(closed) = closed {
-                fail(
-                    "rego_type_error",
-                    format!("rule {} conflicts with [{name}]", dotted(&closed.path)),
-                    &closed.location,
-                );
-            }
-        }
-        if first.function.is_none() {
-            base_conflict(path, data, &mut |message| fail("rego_compile_error", message, &first.location));
-        }
-    }
-    let mut seen = HashMap::new();
-    for (package, location) in packages {
-        let path: Vec<Option<String>> = package.iter().cloned().map(Some).collect();
-        for length in 1..=path.len() {
-            let rule = by_path.get(path.get(..length).unwrap_or_default()).and_then(|group| group.first());
-            if let Some(rule) = rule
-                && seen.insert((package, length), ()).is_none()
-            {
-                let at = &rule.location;
-                let package = package.join(".");
-                fail("rego_type_error", format!("package {package} conflicts with rule defined at {at}"), location);
-            }
-        }
-    }
-}
-
-/// A rule may not stand where base data has a value, nor below a value that is no object.
-fn base_conflict(path: &[Option<String>], data: &Value, fail: &mut impl FnMut(String)) {
-    let mut at = data;
-    let constant: Vec<&str> = path.iter().map_while(Option::as_deref).collect();
-    for name in &constant {
-        let Value::Object(members) = at else { break };
-        match members.get(&Value::from(*name)) {
-            Some(next) => at = next,
-            None => return,
-        }
-    }
-    fail(format!("conflicting rule for data path {} found", constant.join("/")));
-}
-
-fn calls(rule: &RuleFacts, names: &Names, complete: bool, errors: &mut Vec<LoadError>) {
-    for call in &rule.calls {
-        let (name, arity) = match &call.callee {
-            Callee::Function(path) => {
-                let path: Vec<_> = path.iter().cloned().map(Some).collect();
-                (dotted(&path), names.function_arity(&call.callee))
-            }
-            Callee::Builtin(name) if name == "print" => continue,
-            Callee::Builtin(name) => (name.clone(), builtins::arity(name)),
-        };
-        let location = || Some(call.location.clone());
-        match arity {
-            None if complete || builtins::arity(&name).is_some() => {
-                let hint = errors.len() < MOST;
-                errors.push(LoadError::new("rego_type_error", undefined_function(&name, hint), location()));
-            }
-            None => {}
-            // One argument more is the place for the result.
-            Some(arity) if call.arguments != usize::MAX && !(arity..=arity + 1).contains(&call.arguments) => {
-                let have = call.arguments;
-                let what = if have < arity { "too few arguments" } else { "too many arguments" };
-                let message = format!("{name}: {what}: have {have}, want {arity}");
-                errors.push(LoadError::new("rego_type_error", message, location()));
-            }
-            // The engine gives no results to a `walk` that is not told where they go.
-            Some(_) if call.callee == Callee::Builtin("walk".to_owned()) && call.arguments == 1 => {
-                let message = "walk: its result as a value is not supported; write `walk(x, [path, value])`";
-                errors.push(LoadError::new("rego_type_error", message, location()));
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Imports whose name has another meaning already. OPA lets an import hide a rule, the engine the rule an import.
-fn imports(module: &Module, package: &[String], names: &Names, origins: &Origins, errors: &mut Vec<LoadError>) {
-    let mut seen = BTreeSet::new();
-    for mut import in syntax::imported(module) {
-        origins.original(&mut import.location);
-        let alias = &import.alias;
-        let message = if matches!(alias.as_str(), "input" | "data") && import.is_renamed {
-            format!("unexpected import alias, must not be a reserved name, got: {alias}")
-        } else if names.is_rule(package, alias) {
-            format!("import {alias} and a rule of this package have one name; give the import another with `as`")
-        } else if !seen.insert(alias.clone()) {
-            format!("import must not shadow import {alias}")
-        } else {
-            continue;
-        };
-        errors.push(LoadError::new("rego_compile_error", message, Some(import.location)));
+        problems.fact(LoadError::new("bundle_error", message, Some(at.clone())));
     }
 }
 
 /// What would hold here and not in OPA is refused.
-fn misreadings(rule: &RuleFacts, errors: &mut Vec<LoadError>) {
+fn misreadings(rule: &RuleFacts, problems: &mut Problems<'_>) {
     for (misreading, location) in &rule.misreadings {
         let message = match misreading {
             Misreading::Repeated(name) => {
@@ -334,44 +373,50 @@ fn misreadings(rule: &RuleFacts, errors: &mut Vec<LoadError>) {
             }
             Misreading::Root(name) => format!("args must not shadow {name} (use a different variable name)"),
         };
-        errors.push(LoadError::new("rego_compile_error", message, Some(location.clone())));
+        // OPA points at the rule of an argument.
+        let at = if matches!(misreading, Misreading::Root(_)) { &rule.location } else { location };
+        problems.fact(LoadError::new("rego_compile_error", message, Some(at.clone())));
     }
 }
 
 pub(super) fn calls_network(rule: &RuleFacts) -> bool {
-    rule.calls.iter().any(|call| matches!(&call.callee, Callee::Builtin(name) if name == NETWORK))
+    network_call(rule).is_some()
 }
 
-/// Without a host that may be asked, `http.send` can only fail, and `not` over a failure holds.
-fn no_network(rule: &RuleFacts, errors: &mut Vec<LoadError>) {
-    for call in &rule.calls {
-        if matches!(&call.callee, Callee::Builtin(name) if name == NETWORK) {
-            let message = "http.send is not allowed: no host is listed; list those that policies may ask in \
-                           `policy.http_send.allow`, or load what the policy needs as data";
-            errors.push(LoadError::new("rego_type_error", message, Some(call.location.clone())));
-        }
+/// The builtin that waits for others, when one is called.
+pub(super) fn network_call(rule: &RuleFacts) -> Option<&str> {
+    rule.calls.iter().find_map(waits)
+}
+
+fn waits(call: &Call) -> Option<&str> {
+    match &call.callee {
+        Callee::Builtin(name) => NETWORK.into_iter().find(|network| name == network),
+        Callee::Function(_) => None,
     }
 }
 
-fn undefined_function(name: &str, hint: bool) -> String {
-    let near = builtins::names().filter(|_| hint).map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
-    match near {
-        Some((distance, known)) if distance <= 2 && name.len() > 3 => {
-            format!("{UNDEFINED_FUNCTION} {name}; did you mean {known}?")
+/// Without a host that may be asked, they can only fail, and `not` over a failure holds.
+fn no_network(rule: &RuleFacts, problems: &mut Problems<'_>) {
+    for call in &rule.calls {
+        if let Some(name) = waits(call) {
+            let message = format!(
+                "{name} is not allowed: no host is listed; list those that policies may ask in \
+                 `policy.http_send.allow`, or load what the policy needs as data"
+            );
+            problems.fact(LoadError::new("rego_type_error", message, Some(call.location.clone())));
         }
-        _ => format!("{UNDEFINED_FUNCTION} {name}"),
     }
 }
 
 /// A chain of rules that each evaluate the next one nests the interpreter as deep as the chain is long.
-fn depth(graph: &Graph, rules: &[RuleFacts], errors: &mut Vec<LoadError>) {
+fn depth(graph: &Graph, rules: &[RuleFacts], problems: &mut Problems<'_>) {
     let mut refuse = |costs: &[usize], most: usize, what: &dyn Fn(usize) -> String| {
         if let Some((name, cost, fact)) = graph.worst(costs)
             && cost > most
         {
             let location = rules.get(fact).map(|rule| rule.location.clone());
             let message = format!("evaluating {name} would {}; shorten its chain of rules", what(cost));
-            errors.push(LoadError::new("rego_limit_error", message, location));
+            problems.fact(LoadError::new("rego_limit_error", message, location));
         }
     };
     let deep = |verb, cost, most| format!("{verb} {cost} levels deep, more than {most}");

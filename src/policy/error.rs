@@ -22,6 +22,8 @@ pub struct LoadError {
     pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,
+    /// Lines that say more, for people.
+    pub details: Vec<String>,
     /// Where.
     pub location: Option<Location>,
 }
@@ -36,6 +38,8 @@ pub struct EvalError {
     pub message: String,
     /// Module id (`<bundle>/<path>`), row and column.
     pub location: Option<Location>,
+    /// Lines that say more, for people.
+    pub details: Vec<String>,
 }
 
 /// Closed list of reasons.
@@ -75,7 +79,7 @@ impl fmt::Display for Location {
 
 impl LoadError {
     pub(super) fn new(code: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
-        Self { code, message: message.into(), location }
+        Self { code, message: message.into(), details: Vec::new(), location }
     }
 
     /// A problem of a whole file.
@@ -84,12 +88,26 @@ impl LoadError {
     }
 }
 
+impl LoadError {
+    /// The message and what says more, in one line.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // Lines that repeat a reference, and those that point into it, say nothing without the others.
+        let more = self.details.iter().map(|line| words(line));
+        let more: Vec<String> = more.filter(|line| !line.starts_with('^') && !self.message.ends_with(line)).collect();
+        let message = words(&self.message);
+        if more.is_empty() { message } else { format!("{message}; {}", more.join("; ")) }
+    }
+}
+
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.location {
-            Some(l) => write!(f, "{l}: {}: {}", self.code, self.message),
-            None => write!(f, "{}: {}", self.code, self.message),
+            Some(l) => write!(f, "{l}: {}: {}", self.code, self.message)?,
+            None => write!(f, "{}: {}", self.code, self.message)?,
         }
+        self.details.iter().try_for_each(|line| write!(f, "\n\t{line}"))
     }
 }
 
@@ -97,19 +115,19 @@ impl fmt::Display for LoadError {
 
 impl EvalError {
     pub(super) fn new(kind: EvalErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), location: None }
+        Self { kind, message: message.into(), location: None, details: Vec::new() }
     }
 
     /// A query that does not pass; its message starts with the code that a load error would have.
     pub(super) fn query(code: &str, message: impl fmt::Display, location: Option<Location>) -> Self {
-        Self { kind: EvalErrorKind::Query, message: format!("{code}: {message}"), location }
+        Self { location, ..Self::new(EvalErrorKind::Query, format!("{code}: {message}")) }
     }
 
     /// Classifies an error of the engine by its text: regorus re-wraps errors as text on the way up, so the type is lost.
     pub(super) fn from_engine(error: &anyhow::Error) -> Self {
         let Rendered { message, location } = Rendered::parse(&format!("{error:#}"));
         let (kind, message) = classify(message);
-        Self { kind, message: message.replace(super::builtins::LINE_MARK, "\n"), location }
+        Self { location, ..Self::new(kind, message.replace(super::builtins::LINE_MARK, "\n")) }
     }
 }
 

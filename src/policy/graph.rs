@@ -104,6 +104,12 @@ impl Graph {
         node.rule
     }
 
+    /// The facts of all rules, those first that others reach.
+    pub(super) fn facts_in_order(&self) -> impl Iterator<Item = usize> {
+        let groups = self.order.iter().flatten().filter_map(|vertex| self.rules.get(*vertex));
+        groups.flat_map(|group| group.facts.iter().copied())
+    }
+
     /// The vertices that a reference to data reaches.
     fn targets(&self, reference: &Reference, into: &mut HashSet<usize>) {
         if reference.root != Root::Data {

@@ -1,10 +1,10 @@
-//! The port of `http.send`: what a policy asks of the network, what comes back, and whom to ask during an evaluation.
+//! The port of `http.send` and `net.lookup_ip_addr`: what a policy asks of the network, what comes back, and whom to ask during an evaluation.
 //! Nothing here opens a connection: whoever can is handed in as [`HttpSend`] with the settings of the policy set.
 //!
 //! Within one evaluation the same question has one answer, as in OPA: [`Session`] remembers answers and failures for as
 //! long as an evaluation lasts.
 
-use std::{cell::RefCell, collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 /// Sends the requests of policies. Called on the thread of the evaluation, and may block it.
 pub trait HttpSend: Send + Sync + fmt::Debug {
@@ -13,6 +13,12 @@ pub trait HttpSend: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`HttpError`]; two of its kinds are the policy's to handle, the others end the evaluation.
     fn send(&self, request: &HttpRequest) -> Result<Arc<HttpResponse>, HttpError>;
+
+    /// The addresses of a host's name, which is no address itself; takes `time_left` at most.
+    ///
+    /// # Errors
+    /// [`HttpError::Failed`] when there is no such host; the others end the evaluation.
+    fn lookup(&self, name: &str, time_left: Duration) -> Result<Vec<IpAddr>, HttpError>;
 }
 
 /// One call of `http.send`, checked.
@@ -118,6 +124,9 @@ pub enum HttpError {
 /// Answers by [`HttpRequest::key`].
 type Answers = HashMap<String, Result<Arc<HttpResponse>, HttpError>>;
 
+/// Addresses by name.
+type Lookups = HashMap<String, Result<Vec<IpAddr>, HttpError>>;
+
 /// Most requests of one evaluation, and most that their answers may hold: a loop of calls would take all memory.
 const MOST_REQUESTS: usize = 1_000;
 const MOST_BYTES: usize = 64 << 20;
@@ -125,6 +134,7 @@ const MOST_BYTES: usize = 64 << 20;
 struct Current {
     port: Option<Arc<dyn HttpSend>>,
     answers: Answers,
+    lookups: Lookups,
     requests: usize,
     bytes: usize,
 }
@@ -142,7 +152,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn start(port: Option<Arc<dyn HttpSend>>) -> Self {
-        let fresh = Current { port, answers: Answers::new(), requests: 0, bytes: 0 };
+        let fresh = Current { port, answers: Answers::new(), lookups: Lookups::new(), requests: 0, bytes: 0 };
         Self { before: CURRENT.with(|current| current.replace(Some(fresh))) }
     }
 
@@ -165,6 +175,33 @@ impl Session {
             }
             _ => Err(HttpError::Refused(format!("answers of more than {MOST_BYTES} bytes in one evaluation"))),
         })
+    }
+
+    /// Asks the port for the addresses of a name, once in an evaluation.
+    pub(super) fn lookup(name: &str, time_left: Duration) -> Result<Vec<IpAddr>, HttpError> {
+        let port = CURRENT.with(|current| {
+            let mut current = current.borrow_mut();
+            let current = current.as_mut().ok_or_else(nobody)?;
+            if let Some(known) = current.lookups.get(name) {
+                return known.clone().map(Err);
+            }
+            if current.requests >= MOST_REQUESTS {
+                return Err(HttpError::Refused(format!("more than {MOST_REQUESTS} requests in one evaluation")));
+            }
+            current.requests += 1;
+            current.port.clone().ok_or_else(nobody).map(Ok)
+        })?;
+        let port = match port {
+            Ok(port) => port,
+            Err(known) => return Ok(known),
+        };
+        let addresses = port.lookup(name, time_left);
+        CURRENT.with(|current| {
+            if let Some(current) = current.borrow_mut().as_mut() {
+                current.lookups.insert(name.to_owned(), addresses.clone());
+            }
+        });
+        addresses
     }
 
     /// What this evaluation was answered before.

@@ -17,6 +17,7 @@ type Answer = Result<HttpResponse, HttpError>;
 struct Fake {
     answer: Answer,
     seen: Mutex<Vec<HttpRequest>>,
+    names: Mutex<Vec<String>>,
 }
 
 impl HttpSend for Fake {
@@ -24,10 +25,15 @@ impl HttpSend for Fake {
         self.seen.lock().unwrap().push(request.clone());
         self.answer.clone().map(Arc::new)
     }
+
+    fn lookup(&self, name: &str, _: Duration) -> Result<Vec<std::net::IpAddr>, HttpError> {
+        self.names.lock().unwrap().push(name.to_owned());
+        Ok(vec!["10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()])
+    }
 }
 
 fn fake(answer: Answer) -> Arc<Fake> {
-    Arc::new(Fake { answer, seen: Mutex::new(Vec::new()) })
+    Arc::new(Fake { answer, seen: Mutex::default(), names: Mutex::default() })
 }
 
 fn response(content_type: &str, body: &str) -> Answer {
@@ -316,5 +322,31 @@ proptest::proptest! {
         let rule = format!("x := http.send({{\"method\": \"get\", \"url\": \"http://h\"{more}}})");
         let got = shown(ask(&load(&fake(response(&content_type, &body)), &rule), false));
         proptest::prop_assert!(got.starts_with("{\"body\":") || got.starts_with("eval_resource_limit: "), "{}", got);
+    }
+}
+
+#[test]
+fn names_are_looked_up_once_in_an_evaluation_and_addresses_never() {
+    for (rule, want, asked) in [
+        (
+            "x := [net.lookup_ip_addr(y) | some y in [\"a.test\", \"a.test\"]]",
+            "[[\"10.0.0.1\",\"10.0.0.2\"],[\"10.0.0.1\",\"10.0.0.2\"]]",
+            1,
+        ),
+        ("x := net.lookup_ip_addr(\"::ffff:10.0.0.9\")", "[\"10.0.0.9\"]", 0),
+        ("x := net.lookup_ip_addr(\"fe80::1%eth0\")", "[\"fe80::1%eth0\"]", 0),
+        ("x := net.lookup_ip_addr(\"\")", "eval_builtin_error: net.lookup_ip_addr: lookup : no such host", 0),
+        ("x := net.lookup_ip_addr(\"a b\")", "eval_builtin_error: net.lookup_ip_addr: lookup a b: no such host", 0),
+        ("x := net.lookup_ip_addr(concat(\"a\", [\"\" | some _ in numbers.range(1, 300)]))", "eval_builtin_error", 0),
+        (
+            "x := net.lookup_ip_addr(json.unmarshal(\"1\"))",
+            "eval_type_error: net.lookup_ip_addr: operand 1 must be string but got number",
+            0,
+        ),
+    ] {
+        let port = fake(response("text/plain", ""));
+        let got = shown(ask(&load(&port, rule), true));
+        assert!(got.starts_with(want), "{rule}: {got}");
+        assert_eq!(port.names.lock().unwrap().len(), asked, "{rule}");
     }
 }

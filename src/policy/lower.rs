@@ -7,6 +7,7 @@
 //! that people see, and every place that they are told, is the original.
 
 mod arithmetic;
+mod cover;
 mod keywords;
 mod lex;
 mod metadata;
@@ -23,16 +24,19 @@ use std::{
     sync::Arc,
 };
 
-use self::{keywords::Split, rewrite::Rewritten};
+use self::{
+    keywords::Split,
+    rewrite::{Rewriter, Rewritten},
+};
 use super::{
-    ExpressionValue, LoadError, Location, builtins,
+    ExpressionValue, LoadError, Location, QueryScope, builtins,
     bundle::RegoFile,
     check,
     set::{Care, QUERY},
-    syntax::{Mention, MentionKind, Names, RuleFacts},
+    syntax::{self, Alias, Mention, MentionKind, Names, Root, RuleFacts},
 };
 
-pub(super) use self::{render::template_string, rewrite::characters};
+pub(super) use self::{cover::instrument, lex::comments, render::template_string, rewrite::characters};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";
@@ -59,6 +63,15 @@ struct Edit {
     col: u32,
     old: u32,
     new: u32,
+}
+
+/// A name to replace.
+#[derive(Debug)]
+pub(super) struct Place<'f> {
+    start: usize,
+    name: &'f str,
+    replacement: String,
+    location: &'f Location,
 }
 
 /// The replaced names, by module.
@@ -104,12 +117,57 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
     (lowered, origins)
 }
 
+/// The text of a module without templates, for the parser alone.
+pub(super) fn without_templates(display: &str, text: &str) -> Result<String, LoadError> {
+    Ok(template::lower(display, text)?.map_or_else(|| text.to_owned(), |rewritten| rewritten.text().to_owned()))
+}
+
 /// An ad-hoc query as the engine's parser can read it.
 pub(super) fn query(text: &str) -> Result<(String, Origins), LoadError> {
     let mut origins = Origins::default();
     let Some(rewritten) = template::lower(QUERY, text)? else { return Ok((text.to_owned(), origins)) };
     let lowered = rewritten.text().to_owned();
     origins.0.insert(QUERY.to_owned(), Origin { rewritten: Arc::new(rewritten), name: QUERY.to_owned() });
+    Ok((lowered, origins))
+}
+
+/// A query of [`query`] with the names of its scope replaced by what they stand for.
+pub(super) fn in_scope(
+    text: String,
+    mut origins: Origins,
+    scope: &QueryScope,
+    names: &Names,
+) -> Result<(String, Origins), LoadError> {
+    if scope.package.is_empty() && scope.imports.is_empty() {
+        return Ok((text, origins));
+    }
+    let imports = scope.imports.iter().map(|(name, from_input, path)| {
+        let root = if *from_input { Root::Input } else { Root::Data };
+        (name.clone(), (root, path.iter().cloned().map(Some).collect()))
+    });
+    let facts = syntax::query_in(&*check::query_tree(&text)?, names, &scope.package, &imports.collect());
+    let mut aliases: Vec<&Alias> = facts.aliases.iter().collect();
+    aliases.sort_by_key(|alias| alias.start);
+    let mut rewriter = Rewriter::new(&text);
+    for Alias { name, stands_for, start, .. } in aliases {
+        rewriter.copy(*start);
+        match stands_for.strip_suffix(name.as_str()).filter(|path| path.ends_with('.')) {
+            // What is copied leads back to itself.
+            Some(path) => rewriter.insert(path),
+            None => {
+                rewriter.insert(stands_for);
+                rewriter.skip(start + name.len());
+            }
+        }
+    }
+    let rewritten = rewriter.finish();
+    let lowered = rewritten.text().to_owned();
+    let before = origins.0.remove(QUERY).map(|before| Arc::unwrap_or_clone(before.rewritten));
+    let whole = Arc::new(match before {
+        Some(before) => before.then(rewritten),
+        None => rewritten,
+    });
+    origins.0.insert(QUERY.to_owned(), Origin { rewritten: whole, name: QUERY.to_owned() });
     Ok((lowered, origins))
 }
 
@@ -254,12 +312,34 @@ impl Origins {
         self.0.contains_key(file)
     }
 
+    /// The names of the originals of rewritten texts.
+    pub(super) fn originals(&self) -> impl Iterator<Item = &str> {
+        self.0.values().map(|origin| origin.name.as_str())
+    }
+
+    /// Was the file taken apart into several?
+    pub(super) fn is_split(&self, file: &str) -> bool {
+        let Some(origin) = self.0.get(file) else { return false };
+        let parts = self.0.values().filter(|other| other.name == origin.name);
+        parts.count() > 1
+    }
+
     /// A place in a rewritten text → the place in the original.
     pub(super) fn original(&self, location: &mut Location) {
         if let Some(origin) = self.0.get(&location.file) {
             origin.rewritten.original(location);
             location.file.clone_from(&origin.name);
         }
+    }
+
+    /// The name of the original of a text.
+    fn name<'a>(&'a self, file: &'a str) -> &'a str {
+        self.0.get(file).map_or(file, |origin| &origin.name)
+    }
+
+    /// The rewriting of a text.
+    fn rewritten(&self, file: &str) -> Option<Arc<Rewritten>> {
+        self.0.get(file).map(|origin| Arc::clone(&origin.rewritten))
     }
 
     /// A file was rewritten once more.
@@ -311,35 +391,46 @@ impl Origins {
 // === impl Edits ===
 
 impl Edits {
+    /// What to replace in the texts of the engine, by file as shown: builtins of `names`, and imported names. The engine
+    /// would evaluate all of a package that an imported name stands for, whatever is asked of it.
+    pub(super) fn places<'f>(rules: &'f [RuleFacts], names: &BTreeSet<String>) -> BTreeMap<&'f str, Vec<Place<'f>>> {
+        let mut places: BTreeMap<&str, Vec<Place<'_>>> = BTreeMap::new();
+        for rule in rules {
+            let is_wanted = |mention: &&Mention| {
+                names.contains(&mention.name)
+                    && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
+            };
+            for Mention { name, start, location, .. } in rule.mentions.iter().filter(is_wanted) {
+                let replacement = format!("data.{PACKAGE}.{}", function(name));
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+            for Alias { name, stands_for, start, location } in &rule.aliases {
+                let replacement = stands_for.clone();
+                places.entry(&location.file).or_default().push(Place { start: *start, name, replacement, location });
+            }
+        }
+        for places in places.values_mut() {
+            places.sort_by_key(|place| place.start);
+            places.dedup_by_key(|place| place.start);
+        }
+        places
+    }
+
     /// The text of a module for the engine.
-    pub(super) fn apply(
-        &mut self,
-        id: &str,
-        display: &str,
-        text: &str,
-        rules: &[RuleFacts],
-        names: &BTreeSet<String>,
-    ) -> String {
-        let wanted = |mention: &&Mention| {
-            mention.location.file == display
-                && names.contains(&mention.name)
-                && (mention.kind == MentionKind::Replacement || builtins::is_extension(&mention.name))
-                && text.get(mention.start..mention.start + mention.name.len()) == Some(&mention.name)
-        };
-        let mut mentions: Vec<&Mention> = rules.iter().flat_map(|rule| &rule.mentions).filter(wanted).collect();
-        mentions.sort_by_key(|mention| mention.start);
-        mentions.dedup_by_key(|mention| mention.start);
+    pub(super) fn apply(&mut self, id: &str, text: &str, places: &[Place<'_>]) -> String {
         let mut lowered = String::with_capacity(text.len());
         let mut done = 0;
         let mut edits = Vec::new();
-        for mention in mentions {
-            let replacement = format!("data.{PACKAGE}.{}", function(&mention.name));
-            lowered.push_str(text.get(done..mention.start).unwrap_or_default());
-            lowered.push_str(&replacement);
-            done = mention.start + mention.name.len();
+        for Place { start, name, replacement, location } in places {
+            if text.get(*start..start + name.len()) != Some(name) {
+                continue;
+            }
+            lowered.push_str(text.get(done..*start).unwrap_or_default());
+            lowered.push_str(replacement);
+            done = start + name.len();
             let size = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
-            let Location { row, col, .. } = mention.location;
-            edits.push(Edit { row, col, old: size(&mention.name), new: size(&replacement) });
+            let Location { row, col, .. } = **location;
+            edits.push(Edit { row, col, old: size(name), new: size(replacement) });
         }
         lowered.push_str(text.get(done..).unwrap_or_default());
         if !edits.is_empty() {

@@ -51,8 +51,9 @@ impl PolicySet {
     /// # Errors
     /// [`EvalErrorKind::Query`] when it does not pass the checks; else as [`PolicySet::evaluate`].
     pub fn query(&self, query: &str, input: Option<Value>, options: &EvalOptions) -> Result<QueryResult, EvalError> {
-        let (text, origins) =
-            lower::query(query).map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        let (text, origins) = lower::query(query)
+            .and_then(|(text, origins)| lower::in_scope(text, origins, &options.scope, &self.facts.names))
+            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
         self.query_lowered(&text, options, input)
             .map_err(|mut error| {
                 if let Some(at) = &mut error.location {
@@ -75,9 +76,9 @@ impl PolicySet {
         options: &EvalOptions,
         input: Option<Value>,
     ) -> Result<QueryResult, EvalError> {
-        let (facts, tree) = check::query(query, &self.facts, self.has_network())?;
-        if options.foreign_query && check::calls_network(&facts) {
-            let message = format!("unsafe built-in function calls in expression: {}", check::NETWORK);
+        let (facts, tree) = check::query(query, &self.facts, self.has_network(), false)?;
+        if let Some(name) = check::network_call(&facts).filter(|_| options.foreign_query) {
+            let message = format!("unsafe built-in function calls in expression: {name}");
             return Err(EvalError::query("rego_type_error", message, None));
         }
         if let Some((name, at)) = solutions::unbound(&tree) {
@@ -95,7 +96,7 @@ impl PolicySet {
             let (result, prints) = self.run_query(query, &facts, input, options)?;
             (result.result.into_iter().map(row).collect(), prints)
         } else {
-            let (facts, _) = check::query(&solutions.text, &self.facts, self.has_network()).map_err(in_query)?;
+            let (facts, _) = check::query(&solutions.text, &self.facts, self.has_network(), true).map_err(in_query)?;
             let (result, prints) = self.run_query(&solutions.text, &facts, input, options).map_err(in_query)?;
             let value = result.result.into_iter().next().and_then(|row| row.expressions.into_iter().next());
             (value.map(|expression| solutions.rows(&expression.value)).unwrap_or_default(), prints)

@@ -152,11 +152,17 @@ impl Checker<'_> {
                 pattern(lhs, &mut given);
             }
         }
-        for needs in waiting.iter().filter_map(|index| needs.get(*index)) {
-            let closed = needs.closed.iter().filter(|(name, _)| own.contains(name));
-            let missing = needs.all.iter().chain(closed);
-            for (name, at) in missing.filter(|(name, _)| !known.contains(*name) && !given.contains_key(*name)) {
-                found.entry(name.clone()).or_insert_with(|| at.clone());
+        // Where nothing else is, they are.
+        for given in [&given, &Vars::new()] {
+            for needs in waiting.iter().filter_map(|index| needs.get(*index)) {
+                let closed = needs.closed.iter().filter(|(name, _)| own.contains(name));
+                let missing = needs.all.iter().chain(closed);
+                for (name, at) in missing.filter(|(name, _)| !known.contains(*name) && !given.contains_key(*name)) {
+                    found.entry(name.clone()).or_insert_with(|| at.clone());
+                }
+            }
+            if !found.is_empty() {
+                break;
             }
         }
         for (name, at) in found {
@@ -230,7 +236,14 @@ fn statement_expressions(statement: &LiteralStmt) -> Vec<&Ref<Expr>> {
 
 fn statement_needs(statement: &LiteralStmt) -> Needs {
     let mut needs = Needs::default();
-    statement_expressions(statement).into_iter().for_each(|expr| variables(expr, &mut needs));
+    let at = Some(syntax::statement_start(statement));
+    for expr in statement_expressions(statement) {
+        // OPA blames the statement, and for what is in a call within it, the call.
+        match call_parts(expr) {
+            Some(parts) => parts.into_iter().for_each(|part| variables(part, at, &mut needs)),
+            None => variables(expr, at, &mut needs),
+        }
+    }
     if let Literal::Every { key, value, query, .. } = &statement.literal {
         let mut inside = Vars::new();
         closed_query(query, &mut inside);
@@ -243,23 +256,41 @@ fn statement_needs(statement: &LiteralStmt) -> Needs {
 
 fn expression_needs(expr: &Ref<Expr>) -> Needs {
     let mut needs = Needs::default();
-    variables(expr, &mut needs);
+    variables(expr, None, &mut needs);
     needs
 }
 
-/// The variables of an expression, those of its closures apart.
-fn variables(expr: &Ref<Expr>, needs: &mut Needs) {
+/// The variables of an expression, those of its closures apart. `at`: what is blamed for them; else they are.
+fn variables(expr: &Ref<Expr>, at: Option<(u32, u32)>, needs: &mut Needs) {
     match expr.as_ref() {
-        Expr::Var { span, .. } => variable(span, &mut needs.all),
+        Expr::Var { span, .. } => variable_at(span, at.unwrap_or((span.line, span.col)), &mut needs.all),
         Expr::ArrayCompr { term, query, .. } => closed(&[term], query, &mut needs.closed),
         Expr::SetCompr { term, query, .. } => match template_part(term, query) {
             // An expression of a string binds nothing.
-            Some(part) => variables(part, needs),
+            Some(part) => variables(part, None, needs),
             None => closed(&[term], query, &mut needs.closed),
         },
         Expr::ObjectCompr { key, value, query, .. } => closed(&[key, value], query, &mut needs.closed),
-        _ => parts(expr).into_iter().for_each(|part| variables(part, needs)),
+        _ => {
+            let parts = parts(expr);
+            let at = if call_parts(expr).is_some() { Some(syntax::start(expr)) } else { at };
+            parts.into_iter().for_each(|part| variables(part, at, needs));
+        }
     }
+}
+
+/// The operands of an expression that OPA takes out of the one around it.
+fn call_parts(expr: &Expr) -> Option<Vec<&Ref<Expr>>> {
+    let is_call = matches!(
+        expr,
+        Expr::Call { .. }
+            | Expr::BinExpr { .. }
+            | Expr::BoolExpr { .. }
+            | Expr::ArithExpr { .. }
+            | Expr::Membership { .. }
+            | Expr::AssignExpr { .. }
+    );
+    is_call.then(|| parts(expr))
 }
 
 /// The expression of a rewritten template string whose set this is.
@@ -281,7 +312,7 @@ fn template_part<'e>(term: &Expr, query: &'e Query) -> Option<&'e Ref<Expr>> {
 fn closed(terms: &[&Ref<Expr>], query: &Query, found: &mut Vars) {
     let mut inside = Vars::new();
     let mut needs = Needs::default();
-    terms.iter().for_each(|term| variables(term, &mut needs));
+    terms.iter().for_each(|term| variables(term, None, &mut needs));
     inside.extend(needs.all);
     inside.extend(needs.closed);
     closed_query(query, &mut inside);
@@ -430,9 +461,13 @@ fn indexes<'e>(refr: &'e Ref<Expr>, terms: &mut Vec<&'e Ref<Expr>>) {
 }
 
 fn variable(span: &Span, found: &mut Vars) {
+    variable_at(span, (span.line, span.col), found);
+}
+
+fn variable_at(span: &Span, (row, col): (u32, u32), found: &mut Vars) {
     let name = match span.text() {
         "_" => format!("_ {}", span.start),
         name => name.to_owned(),
     };
-    found.entry(name).or_insert_with(|| syntax::location(span));
+    found.entry(name).or_insert_with(|| Location { row, col, ..syntax::location(span) });
 }

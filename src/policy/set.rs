@@ -5,23 +5,23 @@ mod explain;
 mod machine;
 
 use std::{
-    fmt,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest;
 use regorus::{Engine, Value};
 
 use super::{
     BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, ModuleInfo, Outcome,
     Settings, Source, blame, builtins,
     bundle::{self, RegoFile},
-    check::{self, Facts},
+    check::{self, Facts, Rigour},
+    coverage::Plan,
     http::Session,
     json,
     lower::{self, Edits, Rewritings},
     path::{Place, Tree, member},
+    source,
     syntax::RuleFacts,
 };
 
@@ -41,6 +41,8 @@ pub struct PolicySet {
     data_fractions: OnceLock<bool>,
     tree: Tree,
     pub(super) facts: Facts,
+    /// What the modules note, where they were loaded for coverage.
+    plan: Option<Arc<Plan>>,
     /// As the engine's parser gets them.
     pub(super) files: Vec<RegoFile>,
     data: Value,
@@ -58,12 +60,20 @@ impl PolicySet {
     /// # Errors
     /// Every problem that was found, each with its place.
     pub fn load(sources: Vec<Source>, settings: &Settings) -> Result<Self, Vec<LoadError>> {
-        let digest = content_digest(&sources);
+        let digest = source::content_digest(&sources);
         let content = bundle::read(sources, settings)?;
         let mut errors = Vec::new();
         let (files, origins) = lower::modules(&content.modules, &mut errors);
+        let rigour =
+            Rigour { network: settings.http.is_some(), is_strict: settings.is_strict, max_errors: settings.max_errors };
+        let mut facts = check::modules(&files, &origins, &content.data, rigour, errors)?;
+        let (mut files, mut origins, mut plan) = (files, origins, None);
+        if settings.coverage {
+            let (noting, notes) = lower::instrument(&files, &facts.names, &mut origins)?;
+            facts.rules = check::rules(&noting, &origins, &facts.names)?;
+            (files, plan) = (noting, Some(Arc::new(notes)));
+        }
         let origins = Arc::new(origins);
-        let facts = check::modules(&files, &origins, &content.data, settings.http.is_some(), errors)?;
         let machines = Machines::new(&files, &origins, &content.data, &facts)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
         let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
@@ -75,6 +85,7 @@ impl PolicySet {
             data_fractions: OnceLock::new(),
             tree,
             facts,
+            plan,
             files,
             data: content.data,
             bundles: content.bundles,
@@ -100,6 +111,12 @@ impl PolicySet {
     #[must_use]
     pub fn modules(&self) -> &[ModuleInfo] {
         &self.modules
+    }
+
+    /// What OPA's strict mode would refuse.
+    #[must_use]
+    pub fn warnings(&self) -> &[LoadError] {
+        &self.facts.warnings
     }
 
     /// Every read of `input.token.claims`.
@@ -168,6 +185,10 @@ impl PolicySet {
     #[must_use]
     pub fn may_wait(&self) -> bool {
         !self.facts.network.is_empty()
+    }
+
+    pub(super) fn coverage_plan(&self) -> Option<&Arc<Plan>> {
+        self.plan.as_ref()
     }
 
     pub(super) fn has_network(&self) -> bool {
@@ -314,7 +335,8 @@ impl PolicySet {
         let lowered = lower::needed([facts]);
         let machine = self.machines.get(self, !self.machines.wraps(&lowered), care)?;
         let mut edits = Edits::default();
-        let text = edits.apply(QUERY, QUERY, original, std::slice::from_ref(facts), &machine.lowered);
+        let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
+        let text = edits.apply(QUERY, original, &places.remove(QUERY).unwrap_or_default());
         let mut rewritings = Rewritings::default();
         let text = rewritings
             .query(text, &self.facts.names, care)
@@ -343,15 +365,6 @@ impl PolicySet {
     }
 }
 
-impl fmt::Debug for PolicySet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PolicySet")
-            .field("bundles", &self.bundles)
-            .field("digest", &self.digest)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What is left of a budget; 0 stays "no limit".
 fn rest(limit: Duration, start: Instant) -> Duration {
     if limit.is_zero() { limit } else { limit.saturating_sub(start.elapsed()).max(Duration::from_nanos(1)) }
@@ -366,22 +379,4 @@ fn has_fraction(value: &Value) -> bool {
         Value::Object(members) => members.iter().any(|(key, value)| has_fraction(key) || has_fraction(value)),
         _ => false,
     }
-}
-
-fn content_digest(sources: &[Source]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut field = |bytes: &[u8]| {
-        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-        context.update(bytes);
-    };
-    for source in sources {
-        field(source.name.as_bytes());
-        let mut files: Vec<_> = source.files.iter().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        for file in files {
-            field(file.path.as_bytes());
-            field(&file.bytes);
-        }
-    }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

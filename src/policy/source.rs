@@ -6,6 +6,8 @@ use std::{
     io::{self, Read},
 };
 
+use aws_lc_rs::digest;
+
 use super::{LoadError, Settings};
 
 /// One file of a source, already in memory.
@@ -97,7 +99,13 @@ impl Source {
     #[must_use]
     pub fn display(&self, path: &str) -> String {
         let single = self.origin == path || self.origin.strip_suffix(path).is_some_and(|dir| dir.ends_with('/'));
-        if single { self.origin.clone() } else { format!("{}/{path}", self.origin.trim_end_matches('/')) }
+        if single {
+            self.origin.clone()
+        } else if self.origin == "." {
+            path.to_owned()
+        } else {
+            format!("{}/{path}", self.origin.trim_end_matches('/'))
+        }
     }
 
     /// The id of a module.
@@ -107,6 +115,25 @@ impl Source {
             SourceKind::Plain { .. } => self.display(path),
         }
     }
+}
+
+/// SHA-256 (hex) over names, paths and contents.
+pub(super) fn content_digest(sources: &[Source]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut field = |bytes: &[u8]| {
+        context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(bytes);
+    };
+    for source in sources {
+        field(source.name.as_bytes());
+        let mut files: Vec<_> = source.files.iter().collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        for file in files {
+            field(file.path.as_bytes());
+            field(&file.bytes);
+        }
+    }
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// OPA's sentence for a file over the limit.

@@ -1,5 +1,5 @@
 //! Builtins that OPA has and the engine lacks, or has wrong. None of them reads a file, the network or a clock of its
-//! own (`http.send` asks a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
+//! own (`http.send` and `net.lookup_ip_addr` ask a port that is handed in); what would cost more than an evaluation may is refused by size before it starts.
 
 pub(super) mod aggregates;
 mod array;
@@ -16,6 +16,8 @@ mod net;
 mod operand;
 mod pem;
 mod regex;
+mod rego;
+mod schema;
 mod strings;
 mod template;
 mod uri;
@@ -80,11 +82,14 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("io.jwt.verify_rs256", 2, |args| jwt::verify("RS256", args)),
         builtin!("io.jwt.verify_rs384", 2, |args| jwt::verify("RS384", args)),
         builtin!("io.jwt.verify_rs512", 2, |args| jwt::verify("RS512", args)),
+        builtin!("json.match_schema", 2, schema::matches),
+        builtin!("json.verify_schema", 1, schema::verify),
         builtin!("net.cidr_contains", 2, net::contains),
         builtin!("net.cidr_contains_matches", 2, net::contains_matches),
         builtin!("net.cidr_intersects", 2, net::intersects),
         builtin!("net.cidr_merge", 1, net::merge),
         builtin!("net.cidr_overlap", 2, net::contains),
+        builtin!("net.lookup_ip_addr", 1, net::lookup),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
         builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
         builtin!("regex.find_n", 3, regex::find_n),
@@ -96,6 +101,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("regex.template_match", 4, regex::template_match),
         builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
         builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
+        builtin!("rego.parse_module", 2, rego::parse_module),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),

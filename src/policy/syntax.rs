@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use regorus::{
     Value,
-    unstable::{Expr, Import, Module, Query, Ref, Rule, RuleHead, Span},
+    unstable::{Expr, Import, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
 pub(super) use self::pattern::Misreading;
@@ -47,7 +47,6 @@ pub(super) enum Callee {
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub callee: Callee,
-    pub arguments: usize,
     pub location: Location,
 }
 
@@ -56,6 +55,17 @@ pub(super) struct Call {
 pub(super) struct Mention {
     pub name: String,
     pub kind: MentionKind,
+    /// Byte offset of the name.
+    pub start: usize,
+    pub location: Location,
+}
+
+/// The name of an imported document where a reference starts with it.
+#[derive(Debug, Clone)]
+pub(super) struct Alias {
+    pub name: String,
+    /// `data.a.b`.
+    pub stands_for: String,
     /// Byte offset of the name.
     pub start: usize,
     pub location: Location,
@@ -100,6 +110,7 @@ pub(super) struct RuleFacts {
     pub references: Vec<Reference>,
     pub calls: Vec<Call>,
     pub mentions: Vec<Mention>,
+    pub aliases: Vec<Alias>,
     /// What the engine would read in another way than OPA.
     pub misreadings: Vec<(Misreading, Location)>,
     /// Deepest nesting of expressions, in nodes.
@@ -142,11 +153,6 @@ impl RuleKind {
             Rule::Spec { .. } if path.iter().any(Option::is_none) => Self::Object,
             Rule::Spec { .. } => Self::Complete,
         }
-    }
-
-    /// A document that is whole: no rule may stand below it.
-    pub(super) fn is_closed(self) -> bool {
-        matches!(self, Self::Complete | Self::Set | Self::Function)
     }
 }
 
@@ -231,8 +237,6 @@ pub(super) fn package_path(module: &Module) -> Vec<String> {
 pub(super) struct Imported {
     /// The name that it has in the module.
     pub alias: String,
-    /// `as` gave it.
-    pub is_renamed: bool,
     pub root: Root,
     pub path: Vec<Segment>,
     pub location: Location,
@@ -253,7 +257,6 @@ pub(super) fn imported(module: &Module) -> impl Iterator<Item = Imported> {
         let (start, rest) = flatten(&import.refr)?;
         Some(Imported {
             alias: imported_name(import)?,
-            is_renamed: import.r#as.is_some(),
             root: root_of(start.text())?,
             path: rest.into_iter().map(Link::segment).collect(),
             location: location(&import.span),
@@ -274,7 +277,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
         .policy
         .iter()
         .filter_map(|rule| {
-            let (head, segments) = head_path(rule)?;
+            let (_, segments) = head_path(rule)?;
             let path: Vec<Segment> = package.iter().cloned().map(Some).chain(segments).collect();
             let mut walker = Walker {
                 names,
@@ -290,6 +293,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     references: Vec::new(),
                     calls: Vec::new(),
                     mentions: Vec::new(),
+                    aliases: Vec::new(),
                     misreadings: Vec::new(),
                     depth: 0,
                     loops: 0,
@@ -299,7 +303,7 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     arithmetic: false,
                     fractions: false,
                     doublings: growth::of_rule(rule),
-                    location: location(head.span()),
+                    location: location(rule.span()),
                 },
             };
             walker.rule(rule);
@@ -310,7 +314,16 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
 
 /// The facts of an ad-hoc query.
 pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
-    let imports = HashMap::new();
+    query_in(query, names, &[], &HashMap::new())
+}
+
+/// As [`query`], of one that stands in a package.
+pub(super) fn query_in(
+    query: &Query,
+    names: &Names,
+    package: &[String],
+    imports: &HashMap<String, (Root, Vec<Segment>)>,
+) -> RuleFacts {
     let facts = RuleFacts {
         kind: RuleKind::Query,
         path: Vec::new(),
@@ -318,6 +331,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         function: None,
         references: Vec::new(),
         calls: Vec::new(),
+        aliases: Vec::new(),
         mentions: Vec::new(),
         misreadings: Vec::new(),
         depth: 0,
@@ -330,7 +344,7 @@ pub(super) fn query(query: &Query, names: &Names) -> RuleFacts {
         doublings: growth::of_query(query),
         location: location(&query.span),
     };
-    let mut walker = Walker { names, package: &[], imports: &imports, scopes: Vec::new(), level: 0, facts };
+    let mut walker = Walker { names, package, imports, scopes: Vec::new(), level: 0, facts };
     walker.query(query, |_| {});
     walker.facts
 }
@@ -416,6 +430,24 @@ pub(super) fn flatten(expr: &Expr) -> Option<(&Span, Vec<Link<'_>>)> {
     Some((root, links))
 }
 
+/// Row and column where an expression starts: the parser has some start at their operator, and strings behind the quote.
+pub(super) fn start(expr: &Expr) -> (u32, u32) {
+    let mut at = expr;
+    loop {
+        at = match at {
+            Expr::Call { fcn, .. } => fcn,
+            Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => refr,
+            Expr::BinExpr { lhs, .. }
+            | Expr::BoolExpr { lhs, .. }
+            | Expr::ArithExpr { lhs, .. }
+            | Expr::AssignExpr { lhs, .. } => lhs,
+            Expr::Membership { key, value, .. } => key.as_ref().unwrap_or(value),
+            Expr::String { span, .. } | Expr::RawString { span, .. } => return (span.line, span.col.saturating_sub(1)),
+            _ => return (at.span().line, at.span().col),
+        };
+    }
+}
+
 /// `io.jwt.decode`.
 pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
     let (root, links) = flatten(expr)?;
@@ -425,6 +457,18 @@ pub(super) fn dotted_name(expr: &Expr) -> Option<String> {
         name.push_str(&link.constant()?);
     }
     Some(name)
+}
+
+/// Row and column where a statement starts.
+pub(super) fn statement_start(statement: &LiteralStmt) -> (u32, u32) {
+    match &statement.literal {
+        Literal::Expr { expr, .. } => {
+            let (own, first) = ((statement.span.line, statement.span.col), start(expr));
+            // A parenthesis before it is no part of the expression.
+            if own > first { first } else { own }
+        }
+        _ => (statement.span.line, statement.span.col),
+    }
 }
 
 /// The expressions that an expression is made of; a function's name is none, nor what a comprehension holds.

@@ -3,7 +3,7 @@
 
 use regorus::{
     Value,
-    unstable::{Expr, LiteralStmt, Rule, RuleHead},
+    unstable::{Expr, Literal, LiteralStmt, Rule, RuleHead},
 };
 
 use super::{
@@ -42,6 +42,19 @@ pub struct StepProbe {
     /// As written.
     pub text: String,
     /// The module that asks.
+    pub module: String,
+    /// What the statement is made of that has a value of its own.
+    pub terms: Vec<TermProbe>,
+}
+
+/// A variable, or a term of variables, in a statement.
+#[derive(Debug, Clone)]
+pub struct TermProbe {
+    /// As written.
+    pub text: String,
+    /// Characters of its line before it.
+    pub before: usize,
+    /// A module that gives [`PolicySet::probe_path`] its values.
     pub module: String,
 }
 
@@ -134,9 +147,8 @@ impl PolicySet {
         let file = self.files.iter().find(|file| file.display == location.file)?;
         let module = check::module(file).ok()?;
         let statements = module.policy.iter().find_map(|rule| match &**rule {
-            Rule::Spec { head, bodies, .. } => {
-                let (RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. } | RuleHead::Func { refr, .. }) = head;
-                let at = syntax::location(refr.span());
+            Rule::Spec { span, bodies, .. } => {
+                let at = syntax::location(span);
                 let found = (at.row, at.col) == (location.row, location.col);
                 found.then(|| bodies.first().map_or(&[][..], |body| &body.query.stmts))
             }
@@ -144,15 +156,30 @@ impl PolicySet {
         })?;
         let first = module.policy.iter().map(|rule| rule.span().start).min()?;
         let header = file.text.get(..usize::try_from(first).ok()?)?;
+        let package = syntax::package_path(&module);
+        let imports: Vec<String> = module.imports.iter().filter_map(syntax::imported_name).collect();
+        let is_local = |name: &str| {
+            !matches!(name, "input" | "data" | "_")
+                && !imports.iter().any(|import| import == name)
+                && !self.facts.names.is_rule(&package, name)
+        };
         let mut text = format!("{header}\n{CASES} contains true if {{\n");
         let mut steps = Vec::new();
         for statement in statements {
             let (start, end) = extent(&file.text, statement);
             let shown = file.text.get(start..end)?;
+            let before = text.split_once('\n').map_or("", |_| text.get(header.len()..).unwrap_or_default());
+            let before = before.trim_start().split_once('\n').map_or("", |(_, statements)| statements);
+            let terms = terms_of(statement, &file.text, &is_local).into_iter().map(|(from, term)| {
+                let line = file.text.get(..from).unwrap_or_default().rsplit('\n').next().unwrap_or_default();
+                let module = format!("{header}\n{CASES} contains {term} if {{\ntrue\n{before}}}\n");
+                TermProbe { text: term, before: line.chars().count(), module }
+            });
+            let terms = terms.collect();
             text.push_str(shown);
             text.push('\n');
             let at = Location { file: file.display.clone(), ..syntax::location(&statement.span) };
-            steps.push(StepProbe { location: at, text: shown.to_owned(), module: format!("{text}}}\n") });
+            steps.push(StepProbe { location: at, text: shown.to_owned(), module: format!("{text}}}\n"), terms });
         }
         Some(steps)
     }
@@ -162,13 +189,13 @@ impl PolicySet {
         let module = check::module(file).ok()?;
         let package = syntax::package_path(&module).len();
         let mut found = module.policy.iter().filter_map(|rule| match &**rule {
-            Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, bodies, .. } => {
-                Some((refr, bodies))
+            Rule::Spec { span, head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, bodies } => {
+                Some((span, refr, bodies))
             }
             _ => None,
         });
-        let (head, bodies) = found.find(|(refr, _)| {
-            let at = syntax::location(refr.span());
+        let (_, head, bodies) = found.find(|(span, ..)| {
+            let at = syntax::location(span);
             (at.row, at.col) == (location.row, location.col)
         })?;
         let names = names_below(head, &file.text, test.path.segments().len().checked_sub(package + 1)?)?;
@@ -213,6 +240,55 @@ fn names_below(head: &Expr, text: &str, skip: usize) -> Option<Vec<String>> {
     }
     names.reverse();
     (names.len() > skip).then(|| names.split_off(skip))
+}
+
+/// The variables, the references that start with one and the calls of a statement of one line, with their offsets.
+fn terms_of(statement: &LiteralStmt, text: &str, is_local: &dyn Fn(&str) -> bool) -> Vec<(usize, String)> {
+    let (start, end) = extent(text, statement);
+    let mut found = Vec::new();
+    if text.get(start..end).is_some_and(|own| !own.contains('\n'))
+        && let Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } = &statement.literal
+    {
+        match &**expr {
+            // Its own value is no news.
+            Expr::Call { .. } | Expr::BoolExpr { .. } | Expr::AssignExpr { .. } | Expr::Membership { .. } => {
+                syntax::parts(expr).into_iter().for_each(|part| terms(part, text, is_local, &mut found));
+            }
+            _ => terms(expr, text, is_local, &mut found),
+        }
+        statement.with_mods.iter().for_each(|with| terms(&with.r#as, text, is_local, &mut found));
+    }
+    found.sort();
+    found.dedup_by(|a, b| a.1 == b.1);
+    found
+}
+
+fn terms(expr: &Expr, text: &str, is_local: &dyn Fn(&str) -> bool, found: &mut Vec<(usize, String)>) {
+    let offset = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    let mut add = |from: u32, to: u32| {
+        let (from, to) = (offset(from), offset(to));
+        found.extend(text.get(from..to).map(|own| (from, own.to_owned())));
+    };
+    let end = expr.span().end;
+    match expr {
+        Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
+            let Some((root, links)) = syntax::flatten(expr) else { return };
+            if is_local(root.text()) {
+                add(root.start, end);
+                add(root.start, root.end);
+            }
+            for link in links {
+                if let syntax::Link::Computed(index) = link {
+                    terms(index, text, is_local, found);
+                }
+            }
+            return;
+        }
+        Expr::Call { fcn, .. } => add(syntax::flatten(fcn).map_or(fcn.span(), |(root, _)| root).start, end),
+        Expr::ArithExpr { .. } | Expr::BinExpr { .. } => add(expr.span().start, end),
+        _ => {}
+    }
+    syntax::parts(expr).into_iter().for_each(|part| terms(part, text, is_local, found));
 }
 
 fn is_test(name: &str) -> bool {

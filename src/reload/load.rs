@@ -229,7 +229,18 @@ fn compile(
     let http = outbound.map(|outbound| -> Arc<dyn HttpSend> { Arc::<Outbound>::clone(outbound) });
     let policy = policy::Settings { http, ..settings.policy.clone() };
     match PolicySet::load(into_sources(raws, settings)?, &policy) {
-        Ok(policies) => Ok((Arc::new(policies), digest)),
+        Ok(policies) => {
+            if let [first, ..] = policies.warnings() {
+                let (warnings, place) = (policies.warnings().len(), first.location.as_ref().map(ToString::to_string));
+                tracing::warn!(
+                    warnings,
+                    first = first.message,
+                    place,
+                    "policies have warnings; `claimgate check` lists them"
+                );
+            }
+            Ok((Arc::new(policies), digest))
+        }
         Err(errors) => Err(errors.iter().map(load_problem).collect()),
     }
 }
@@ -322,7 +333,7 @@ pub(super) fn problem(code: &str, message: &str, location: Option<String>) -> Pr
 }
 
 fn load_problem(error: &LoadError) -> Problem {
-    problem(error.code, &error.message, error.location.as_ref().map(ToString::to_string))
+    problem(error.code, &error.in_one_line(), error.location.as_ref().map(ToString::to_string))
 }
 
 fn key_place(path: &Path) -> Place {

@@ -48,7 +48,8 @@ pub(super) async fn evaluate(
         drop(permit);
         result
     });
-    let failed = |kind, message: &str| EvalError { kind, message: message.to_owned(), location: None };
+    let failed =
+        |kind, message: &str| EvalError { kind, message: message.to_owned(), location: None, details: Vec::new() };
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(result)) => result.map_err(Failure::Evaluation),
         Ok(Err(_)) => Err(Failure::Evaluation(failed(EvalErrorKind::Panic, "evaluation ended unexpectedly"))),

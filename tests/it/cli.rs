@@ -60,7 +60,7 @@ fn verbs() -> Vec<String> {
 #[test]
 fn each_verb_has_help_with_examples_that_fits_a_terminal() {
     let verbs = verbs();
-    for verb in ["run", "demo", "check", "eval", "test", "healthcheck", "version", "completion"] {
+    for verb in ["run", "demo", "check", "eval", "test", "bench", "healthcheck", "version", "completion"] {
         assert!(verbs.iter().any(|found| found == verb), "{verb} is not among {verbs:?}");
     }
     let mut pages = vec![vec!["--help"], vec!["-h"]];
@@ -149,6 +149,33 @@ fn a_demo_that_cannot_start_leaves_nothing_behind() {
 fn check_says_what_it_looked_at() {
     let args = ["check", "-b", "rego", "-d", "data", "--set", "opa.identity=passthrough"];
     check(&args, 0, "ok: 5 policy modules, 0 issuers, entrypoint none\n", "");
+}
+
+#[test]
+fn what_strict_mode_finds_is_a_warning_or_a_problem() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = "package p\n\nimport data.x\n\nf(a, b) := a if {\n\tc := count(a)\n}\n";
+    fs::write(directory.path().join("p.rego"), text).expect("writable");
+    let lines = [
+        "p.rego:3:1: rego_compile_error: import data.x unused",
+        "p.rego:5:1: rego_compile_error: unused argument b. (hint: use _ (wildcard variable) instead)",
+        "p.rego:6:2: rego_compile_error: assigned var c unused",
+    ];
+    let warnings: String =
+        lines.iter().map(|line| format!("warning: {}\n", line.replace(" rego_compile_error:", ""))).collect();
+    let ok = format!("ok: 1 policy module, 0 issuers, entrypoint none\n{warnings}");
+    let problems = format!("{}\nclaimgate: 3 problems; `run` would not start\n", lines.join("\n"));
+    let passthrough = ["check", "--set", "opa.identity=passthrough", "-b", "."];
+    for (more, code, stdout, stderr) in [
+        (&[][..], 0, ok.as_str(), ""),
+        (&["--strict"], 1, "", problems.as_str()),
+        (&["--set", "policy.strict=true"], 1, "", problems.as_str()),
+        (&["-S", "-m", "1"], 1, "", "error limit reached\nclaimgate: 2 problems; `run` would not start\n"),
+    ] {
+        let found = claimgate_in(directory.path(), &[&passthrough[..], more].concat());
+        assert_eq!((found.code, found.stdout.as_str()), (Some(code), stdout), "{more:?}: {}", found.stderr);
+        assert!(found.stderr.ends_with(stderr) && (code == 1 || found.stderr.is_empty()), "{more:?}: {}", found.stderr);
+    }
 }
 
 #[test]

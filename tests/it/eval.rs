@@ -23,6 +23,7 @@ fn files(directory: &Path) {
     fs::create_dir_all(directory.join("p")).unwrap();
     fs::create_dir_all(directory.join("empty")).unwrap();
     fs::write(directory.join("p/a.rego"), POLICY).unwrap();
+    fs::write(directory.join("typed.rego"), "package typed\n\nimport data.x\n\no := {\"a\": 1}\n").unwrap();
     fs::write(directory.join("roles.json"), r#"{"roles": {"ann": [1, 2.5]}}"#).unwrap();
     fs::write(directory.join("input.json"), r#"{"x": 1}"#).unwrap();
     fs::write(directory.join("input.yaml"), "x: 1\n").unwrap();
@@ -206,6 +207,36 @@ fn an_input_that_is_no_document_is_refused_in_a_sentence() {
 }
 
 #[test]
+fn policies_and_queries_are_checked_as_opa_checks_them() {
+    for (args, want) in [
+        (
+            &["-f", "raw", "upper(1)"][..],
+            "1 error occurred: 1:1: rego_type_error: upper: invalid argument(s)\n\thave: (number)\n\twant: (x: string, y: string)\n",
+        ),
+        (
+            &["-f", "raw", "x := 1; x = \"a\""],
+            "1 error occurred: 1:9: rego_type_error: match error\n\tleft  : number\n\tright : string\n",
+        ),
+        (&["-f", "raw", "x := 1; x := 2"], "1 error occurred: 1:9: rego_compile_error: var x assigned above\n"),
+        (
+            &["-f", "raw", "-d", "typed.rego", "data.typed.o.b"],
+            "1 error occurred: 1:1: rego_type_error: undefined ref: data.typed.o.b\n\tdata.typed.o.b\n\t             ^\n\t             have: \"b\"\n\t             want (one of): [\"a\"]\n",
+        ),
+        (
+            &["-f", "raw", "--strict", "-d", "typed.rego", "data.typed.o"],
+            "1 error occurred: typed.rego:3: rego_compile_error: import data.x unused\n",
+        ),
+    ] {
+        let (exit, stdout, stderr) = eval(args, "");
+        assert_eq!((exit, stdout.as_str(), stderr.as_str()), (Some(2), "", want), "{args:?}");
+    }
+    check(&[
+        (&["-f", "raw", "-d", "typed.rego", "data.typed.o"], "", 0, "{\"a\":1}\n"),
+        (&["-f", "raw", "1 == \"a\""], "", 0, "false\n"),
+    ]);
+}
+
+#[test]
 fn what_a_policy_prints_goes_to_stderr_and_an_endless_query_ends() {
     let (exit, stdout, stderr) = eval(&["-f", "raw", r#"print("hello", 1)"#], "");
     assert_eq!((exit, stdout.as_str(), stderr.as_str()), (Some(0), "true\n", "hello 1\n"));
@@ -213,4 +244,68 @@ fn what_a_policy_prints_goes_to_stderr_and_an_endless_query_ends() {
     let (exit, stdout, _) = eval(&["--timeout", "50ms", endless], "");
     assert_eq!(exit, Some(2));
     assert!(stdout.contains("eval_cancel_error"), "{stdout}");
+}
+
+#[test]
+fn a_query_may_stand_in_a_package_and_import_what_it_names() {
+    check(&[
+        (
+            &["-d", "p", "-i", "input.json", "-f", "raw", "--package", "a.b", "allow; allow == data.a.b.allow"],
+            "",
+            0,
+            "true true\n",
+        ),
+        (&["-d", "p", "-i", "input.json", "-f", "raw", "--import", "data.a.b", "b.allow"], "", 0, "true\n"),
+        (&["-d", "p", "-i", "input.json", "-f", "raw", "--import", "data.a as q", "q.b.allow"], "", 0, "true\n"),
+        (&["-i", "input.json", "-f", "raw", "--import", "input.x", "x"], "", 0, "1\n"),
+        (&["-i", "input.json", "-f", "raw", "--import", "input as i", "--import", "rego.v1", "i.x"], "", 0, "1\n"),
+        // A variable of the query hides the rule.
+        (&["-d", "p", "-f", "raw", "--package", "a.b", "names := 7; names == 7"], "", 0, "true true\n"),
+    ]);
+    let (exit, stdout, _) = eval(&["-d", "p", "-i", "input.json", "--package", "a.b", "allow"], "");
+    assert_eq!(exit, Some(0));
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let want = serde_json::json!({"value": true, "text": "allow", "location": {"row": 1, "col": 1}});
+    assert_eq!(found["result"][0]["expressions"][0], want);
+}
+
+#[test]
+fn coverage_and_metrics_stand_beside_the_result() {
+    check(&[
+        (&["-f", "discard", "1"], "", 0, "{\n  \"result\": \"discarded\"\n}\n"),
+        (&["-f", "discard", "data.nope"], "", 0, "{}\n"),
+        (
+            &["-d", "p", "-i", "input.json", "--coverage", "-f", "pretty", "data.a.b.allow"],
+            "",
+            0,
+            "true\n┌──────────────────┬───────┐\n│ Overall Coverage │ 25.00 │\n└──────────────────┴───────┘\n",
+        ),
+    ]);
+    let (_, stdout, _) = eval(&["-d", "p", "-i", "input.json", "--coverage", "--metrics", "data.a.b.allow"], "");
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(found["metrics"]["timer_rego_query_eval_ns"].as_u64().is_some_and(|time| time > 0), "{stdout}");
+    let covered = &found["coverage"]["files"]["p/a.rego"]["covered"];
+    let range =
+        |from: u32, to: u32| serde_json::json!({"start": {"row": 3, "col": from}, "end": {"row": 3, "col": to}});
+    assert_eq!(*covered, serde_json::json!([range(1, 6), range(10, 22)]), "{stdout}");
+}
+
+#[test]
+fn what_opa_has_and_claimgate_has_not_is_refused_in_a_sentence() {
+    for (args, want) in [
+        (vec!["--partial", "1"], "partial evaluation"),
+        (vec!["-u", "input.x", "1"], "partial evaluation"),
+        (vec!["--schema", "s.json", "1"], "schemas are not read"),
+        (vec!["--explain", "full", "1"], "no trace"),
+        (vec!["--profile", "1"], "not timed"),
+        (vec!["-t", "wasm", "1"], "WebAssembly"),
+        (vec!["-O", "1", "1"], "as they are written"),
+        (vec!["--package", "a b", "1"], "is no package"),
+        (vec!["--import", "foo", "1"], "is no import"),
+    ] {
+        let (exit, stdout, stderr) = eval(&args, "");
+        assert_eq!((exit, stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(stderr.contains(want), "{args:?}: {stderr}");
+    }
+    check(&[(&["-t", "rego", "-O", "0", "-f", "raw", "1"], "", 0, "1\n")]);
 }

@@ -204,3 +204,17 @@ fn many_evaluations_ask_once() {
     });
     assert_eq!(server.requests("/count").len(), 1);
 }
+
+#[test]
+fn only_listed_names_and_localhost_are_looked_up() {
+    for (allow, name, want) in [
+        (&["b.test"][..], "localhost", "[\"127.0.0.1\"]"),
+        (&[], "a.test", "eval_http_send_refused"),
+        (&["b.test"], "a.test", "eval_http_send_refused"),
+        (&["b.invalid:80"], "B.invalid", "undefined"),
+    ] {
+        let rules = format!("x := {{y | some y in net.lookup_ip_addr(\"{name}\"); y != \"::1\"}} if true");
+        let got = evaluate(9, &outbound(allow), &rules, &EvalOptions::default());
+        assert!(got.starts_with(want) || want == "undefined" && got == "[]", "{allow:?} {name}: {got}");
+    }
+}

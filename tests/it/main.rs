@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod admin;
+mod check_verb;
 mod cli;
 mod config;
 mod consistency;
@@ -21,6 +22,7 @@ mod limits;
 mod nginx;
 mod node;
 mod opa_cases;
+mod opa_check;
 mod opa_differential;
 mod opa_generated;
 mod opa_identity;

@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::Format;
+use super::{Answer, Format};
+use crate::cli::coverage::{json as coverage_json, percent};
 use crate::policy::{ExpressionValue, QueryResult, QueryRow, Value, quote, to_opa_json, to_opa_json_pretty};
 
 impl Format {
-    pub(super) fn render(self, result: &QueryResult) -> String {
+    pub(super) fn render(self, answer: &Answer) -> String {
+        let result = &answer.result;
         match self {
-            Self::Json => json(result),
-            Self::Pretty => pretty(result),
+            Self::Json => json(answer, result_json(result)),
+            Self::Discard => json(answer, (!result.rows.is_empty()).then(|| "\"discarded\"".to_owned())),
+            Self::Pretty => pretty(result) + &figures(answer),
             Self::Raw => result.rows.iter().map(|row| joined(&row.expressions, raw) + "\n").collect(),
             Self::Values => result.rows.iter().map(values).collect(),
             Self::Bindings => result.rows.iter().map(|row| bindings(row, 0) + "\n").collect(),
@@ -17,11 +20,41 @@ impl Format {
     }
 }
 
-fn json(result: &QueryResult) -> String {
-    if result.rows.is_empty() {
-        return "{}\n".to_owned();
+fn json(answer: &Answer, result: Option<String>) -> String {
+    let mut members: Vec<String> = result.into_iter().map(|result| format!("  \"result\": {result}")).collect();
+    if !answer.metrics.is_empty() {
+        let metrics: Vec<String> =
+            answer.metrics.iter().map(|(name, value)| format!("    \"{name}\": {value}")).collect();
+        members.push(format!("  \"metrics\": {{\n{}\n  }}", metrics.join(",\n")));
     }
-    let mut text = String::from("{\n  \"result\": [\n");
+    if let Some(coverage) = &answer.coverage {
+        members.push(format!("  \"coverage\": {}", indented(&coverage_json(coverage), 2)));
+    }
+    if members.is_empty() { "{}\n".to_owned() } else { format!("{{\n{}\n}}\n", members.join(",\n")) }
+}
+
+/// What stands below the answer for people.
+fn figures(answer: &Answer) -> String {
+    let mut text = String::new();
+    if !answer.metrics.is_empty() {
+        let titles = vec!["Metric".to_owned(), "Value".to_owned()];
+        let rows = answer.metrics.iter().map(|(name, value)| vec![(*name).to_owned(), value.to_string()]);
+        text.push_str(&draw(&[titles].into_iter().chain(rows).collect::<Vec<_>>()));
+    }
+    if let Some(coverage) = &answer.coverage {
+        let cells = ["Overall Coverage".to_owned(), format!("{:.2}", percent(coverage))];
+        let [title, value] = cells.each_ref().map(|cell| "─".repeat(cell.chars().count() + 2));
+        let [left, right] = cells;
+        text.push_str(&format!("┌{title}┬{value}┐\n│ {left} │ {right} │\n└{title}┴{value}┘\n"));
+    }
+    text
+}
+
+fn result_json(result: &QueryResult) -> Option<String> {
+    if result.rows.is_empty() {
+        return None;
+    }
+    let mut text = String::from("[\n");
     for (index, row) in result.rows.iter().enumerate() {
         text.push_str(if index == 0 { "    {\n" } else { ",\n    {\n" });
         text.push_str("      \"expressions\": [\n");
@@ -41,8 +74,7 @@ fn json(result: &QueryResult) -> String {
         }
         text.push_str("\n    }");
     }
-    text.push_str("\n  ]\n}\n");
-    text
+    Some(text + "\n  ]")
 }
 
 fn bindings(row: &QueryRow, indent: usize) -> String {

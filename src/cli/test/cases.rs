@@ -1,30 +1,22 @@
 //! The cases of a test whose head goes on below its name: those in its value, and those that should be there and are
 //! not, which is how a case fails.
 
-use std::{sync::Arc, time::Duration};
-
 use super::CaseResult;
 use crate::{
-    cli::sources,
-    policy::{EvalOptions, HttpSend, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
+    cli::sources::Loading,
+    policy::{EvalOptions, Outcome, PolicySet, Source, SourceFile, SourceKind, TestRule, Value, to_opa_json},
 };
 
 /// The name of the module that asks.
 const PROBE: &str = "claimgate_cases.rego";
 
 /// The names, as a path, of all cases that the definitions of a test have.
-pub(super) fn expected(
-    files: &[Source],
-    set: &PolicySet,
-    rule: &TestRule,
-    timeout: Duration,
-    http: &Arc<dyn HttpSend>,
-) -> Vec<Vec<Value>> {
+pub(super) fn expected(files: &[Source], set: &PolicySet, rule: &TestRule, loading: &Loading) -> Vec<Vec<Value>> {
     let mut found = Vec::new();
     for candidates in set.case_probes(rule) {
         for text in candidates {
             // The engine takes a variable that nothing binds for undefined: such a probe has no case.
-            let outcome = ask(files, set, rule, &text, timeout, http);
+            let outcome = ask(files, set, rule, &text, loading);
             let Some(Outcome::Value(Value::Set(cases))) = outcome else { continue };
             let paths = cases.iter().filter_map(|case| case.as_array().ok());
             let before = found.len();
@@ -43,8 +35,7 @@ pub(super) fn ask(
     set: &PolicySet,
     rule: &TestRule,
     probe: &str,
-    timeout: Duration,
-    http: &Arc<dyn HttpSend>,
+    loading: &Loading,
 ) -> Option<Outcome> {
     let mut files = files.to_vec();
     files.push(Source {
@@ -53,7 +44,7 @@ pub(super) fn ask(
         kind: SourceKind::Plain { prefix: Vec::new() },
         files: vec![SourceFile { path: PROBE.to_owned(), bytes: probe.as_bytes().to_vec() }],
     });
-    let probe = sources::load(files, timeout, http).ok()?;
+    let probe = loading.load(files).ok()?;
     probe.evaluate(&set.probe_path(rule), None, &EvalOptions::default()).ok()
 }
 

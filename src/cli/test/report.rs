@@ -11,6 +11,10 @@ const RULE: &str = "------------------------------------------------------------
 
 /// Tests that did not pass, or all when `verbose`, then the counts.
 pub(super) fn pretty(results: &[TestResult], verbose: bool) -> String {
+    pretty_of(&results.iter().collect::<Vec<_>>(), verbose)
+}
+
+fn pretty_of(results: &[&TestResult], verbose: bool) -> String {
     let mut text = String::new();
     for result in results {
         if verbose || !matches!(result.verdict, Verdict::Pass) {
@@ -20,7 +24,8 @@ pub(super) fn pretty(results: &[TestResult], verbose: bool) -> String {
     if !text.is_empty() {
         text.push_str(RULE);
     }
-    if verbose && results.iter().any(|result| matches!(result.verdict, Verdict::Fail)) {
+    let explained = |result: &&TestResult| verbose || !result.values.is_empty();
+    if results.iter().any(explained) && results.iter().any(|result| matches!(result.verdict, Verdict::Fail)) {
         text.push_str("FAILURES\n");
         text.push_str(RULE);
         for result in results.iter().filter(|result| matches!(result.verdict, Verdict::Fail)) {
@@ -45,6 +50,12 @@ pub(super) fn pretty(results: &[TestResult], verbose: bool) -> String {
         }
     }
     text
+}
+
+/// The report of those that failed.
+pub(super) fn failures(results: &[TestResult], verbose: bool) -> String {
+    let failed: Vec<&TestResult> = results.iter().filter(|result| matches!(result.verdict, Verdict::Fail)).collect();
+    pretty_of(&failed, verbose)
 }
 
 /// A group of cases counts as its cases.
@@ -94,11 +105,7 @@ fn go_duration(duration: Duration) -> String {
 impl TestResult {
     fn write(&self, verbose: bool, text: &mut String) {
         let _ = writeln!(text, "{}:{}:", self.location.file, self.location.row);
-        let _ = write!(text, "{}.{}: {}", self.package, self.name, self.verdict.title());
-        if !matches!(self.verdict, Verdict::Skipped) {
-            let _ = write!(text, " ({})", go_duration(self.duration));
-        }
-        text.push('\n');
+        let _ = writeln!(text, "{}", self.title());
         if let Verdict::Error(complaint) = &self.verdict {
             let _ = writeln!(text, "  {}", complaint.line());
         }
@@ -114,10 +121,25 @@ impl TestResult {
         }
     }
 
+    /// Its name, how it ended and how long it took.
+    pub(super) fn title(&self) -> String {
+        let title = format!("{}.{}: {}", self.package, self.name, self.verdict.title());
+        match self.verdict {
+            Verdict::Skipped => title,
+            _ => format!("{title} ({})", go_duration(self.duration)),
+        }
+    }
+
     /// Which statement or which cases did not hold.
     fn write_failure(&self, text: &mut String) {
-        let _ = writeln!(text, "{}.{}: FAIL ({})\n", self.package, self.name, go_duration(self.duration));
+        let _ = writeln!(text, "{}\n", self.title());
         for line in self.trace.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+        if !self.trace.is_empty() && !self.values.is_empty() {
+            text.push('\n');
+        }
+        for line in self.values.lines() {
             let _ = writeln!(text, "  {line}");
         }
         for case in &self.cases {

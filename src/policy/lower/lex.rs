@@ -84,6 +84,33 @@ impl Iterator for Lexer<'_> {
     }
 }
 
+/// The comments of a text: row and column of the `#` in characters, and what is behind it on its line.
+pub(in crate::policy) fn comments(text: &str) -> Vec<(u32, usize, &str)> {
+    let mut found = Vec::new();
+    let (mut done, mut row, mut column) = (0, 1_u32, 1);
+    let ends = Lexer::new(text, 0).map(|token| (token.start, token.end)).chain([(text.len(), text.len())]);
+    for (start, end) in ends {
+        for (index, line) in text.get(done..start).unwrap_or_default().split('\n').enumerate() {
+            if index > 0 {
+                (row, column) = (row + 1, 1);
+            }
+            if let Some((before, comment)) = line.split_once('#') {
+                let comment = comment.strip_suffix('\r').unwrap_or(comment);
+                found.push((row, column + before.chars().count(), comment));
+            }
+            column += line.chars().count();
+        }
+        let token = text.get(start..end).unwrap_or_default();
+        row += u32::try_from(token.matches('\n').count()).unwrap_or(u32::MAX);
+        column = match token.rsplit_once('\n') {
+            Some((_, last)) => last.chars().count() + 1,
+            None => column + token.chars().count(),
+        };
+        done = end;
+    }
+    found
+}
+
 /// Behind the closing quote, or the end of the line of a string that is not closed.
 fn string_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {

@@ -269,7 +269,7 @@ mod tests {
             ("every x in [1] { not f(input.no) > x }", false),
             ("{ not startswith(input.no, # why\n\t\"a\") }", false),
         ] {
-            let text = format!("package p\nf(x) := x\nnothing if input.none\nr if {body}\nelse := false");
+            let text = format!("package p\nf(x) := x\nnothing := input.none\nr if {body}\nelse := false");
             let file = SourceFile { path: "p.rego".to_owned(), bytes: text.into_bytes() };
             let kind = SourceKind::Plain { prefix: Vec::new() };
             let source = Source { name: String::new(), origin: "p".to_owned(), kind, files: vec![file] };

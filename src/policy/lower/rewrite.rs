@@ -1,9 +1,9 @@
 //! A text and what became of it: pieces that were copied and pieces that were put in, so that every place in the new
 //! text leads back to the old one. It understands nothing of Rego beyond where a string starts.
 
-use std::ops::Range;
+use std::ops;
 
-use crate::policy::Location;
+use crate::policy::{Location, coverage::Range};
 
 /// Text that stands in both.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +60,13 @@ impl<'t> Rewriter<'t> {
         }
     }
 
+    /// Goes on at another place of the old text, which may lie before this one.
+    pub(super) fn go_to(&mut self, place: usize) {
+        self.done = place;
+    }
+
     /// Puts in a piece of the old text, wherever that was dealt with.
-    pub(super) fn copy_again(&mut self, range: Range<usize>) {
+    pub(super) fn copy_again(&mut self, range: ops::Range<usize>) {
         if let Some(piece) = self.old.get(range.clone()).filter(|piece| !piece.is_empty()) {
             self.segments.push(Segment { new: self.new.len(), old: range.start, length: piece.len() });
             self.new.push_str(piece);
@@ -130,13 +135,18 @@ impl Rewritten {
     }
 
     /// The piece of the old text, and its place, that became the piece `text` of the new one. Columns are in characters.
-    pub(super) fn original_piece(&self, row: u32, col: u32, text: &str) -> Option<(Range<usize>, u32, u32)> {
+    pub(super) fn original_piece(&self, row: u32, col: u32, text: &str) -> Option<(ops::Range<usize>, u32, u32)> {
         let line = *self.new.starts.get(usize::try_from(row).ok()?.checked_sub(1)?)?;
         let column = usize::try_from(col).ok()?.checked_sub(1)?;
         let start = line + self.new.text.get(line..)?.chars().take(column).map(char::len_utf8).sum::<usize>();
         let (old_start, old_end) = (self.old_offset(start), self.old_end(start + text.len()));
         let (row, col) = self.old.place(old_start);
         Some((old_start..old_end, row, col))
+    }
+
+    /// The place in the old text of a piece of the new one.
+    pub(super) fn original_range(&self, start: usize, end: usize) -> Range {
+        Range { start: self.old.place(self.old_offset(start)), end: self.old.place(self.old_end(end)) }
     }
 
     /// The offset in the old text where a piece ends that ends at `new`.

@@ -1,5 +1,7 @@
 //! Errors of the engine as people are told them: in the words of OPA, at a place of the text that they wrote.
 
+use std::fmt;
+
 use super::{PolicySet, machine::Machine};
 use crate::policy::{EvalError, Location, blame, lower, syntax::Callee};
 
@@ -40,5 +42,14 @@ impl PolicySet {
             blame::in_characters(&mut at, &file.text);
         }
         Some(at)
+    }
+}
+
+impl fmt::Debug for PolicySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicySet")
+            .field("bundles", &self.bundles)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }

@@ -142,9 +142,9 @@ impl Machine {
         let mut rewritings = Rewritings::default();
         let mut errors = Vec::new();
         let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
+        let places = Edits::places(&facts.rules, &lowered);
         for file in files {
-            let rules = if lowered.is_empty() { &[] } else { facts.rules.as_slice() };
-            let text = edits.apply(&file.id, &file.display, &file.text, rules, &lowered);
+            let text = edits.apply(&file.id, &file.text, places.get(file.display.as_str()).map_or(&[], Vec::as_slice));
             let text = match rewritings.module(file, text, &facts.names, care) {
                 Ok(text) => text,
                 Err(error) => {

@@ -1,4 +1,5 @@
-//! `net.cidr_*`: address ranges as Go's `net` package reads them. Names are never looked up.
+//! `net.cidr_*`: address ranges as Go's `net` package reads them, and `net.lookup_ip_addr`, which asks the port of
+//! [`http`](super::super::http) for what is no address.
 
 use std::{
     collections::BTreeSet,
@@ -7,12 +8,18 @@ use std::{
 
 use regorus::Value;
 
-use super::super::builtins::BuiltinError;
+use super::super::{
+    builtins::BuiltinError,
+    guard,
+    http::{HttpError, Session},
+};
 use super::{
     Outcome,
     operand::{self, failed},
 };
 
+/// Longest name that DNS has.
+const LONGEST_NAME: usize = 253;
 /// Most comparisons of one `net.cidr_contains_matches`.
 const MAX_PAIRS: usize = 1 << 20;
 
@@ -210,6 +217,33 @@ fn class_prefix(bits: u128) -> u32 {
         0..=0x7f => 8,
         0x80..=0xbf => 16,
         _ => 24,
+    }
+}
+
+/// The addresses of a host; an address is its own.
+pub(super) fn lookup(args: &[Value]) -> Outcome {
+    let name = operand::string(args, 0)?;
+    let (address, zone) = name.split_once('%').map_or((name, ""), |(address, zone)| (address, zone));
+    let own = match address.parse::<IpAddr>() {
+        Ok(address) if zone.is_empty() && !name.contains('%') => Some(address.to_canonical().to_string()),
+        Ok(IpAddr::V6(address)) if !zone.is_empty() => Some(format!("{address}%{zone}")),
+        _ => None,
+    };
+    if let Some(own) = own {
+        return Ok(Value::from(BTreeSet::from([Value::from(own)])));
+    }
+    let nobody = || failed(format!("lookup {name}: no such host"));
+    if name.is_empty() || name.len() > LONGEST_NAME || name.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(nobody());
+    }
+    match Session::lookup(name, guard::time_left()) {
+        Ok(found) => {
+            let found = found.iter().map(|address| Value::from(address.to_canonical().to_string()));
+            Ok(Value::from(found.collect::<BTreeSet<_>>()))
+        }
+        Err(HttpError::Refused(message)) => Err(BuiltinError::Refused(message)),
+        Err(error @ HttpError::Deadline) => Err(BuiltinError::Limit(error.to_string())),
+        Err(HttpError::Failed(message) | HttpError::Network { message, .. }) => Err(failed(message)),
     }
 }
 

@@ -55,6 +55,22 @@ pub(super) fn is_valid(args: &[Value]) -> Outcome {
     }
 }
 
+/// Does a pattern, which is one, match somewhere in a text?
+pub(super) fn matches(pattern: &str, text: &str) -> Result<bool, BuiltinError> {
+    if text.len() > MAX_HAYSTACK {
+        return Err(too_large());
+    }
+    Ok(regex(pattern)?.is_match(text))
+}
+
+/// Is this a pattern?
+pub(super) fn is_pattern(pattern: &str) -> Result<bool, BuiltinError> {
+    match compiled(pattern)? {
+        Compiled::TooLarge => Err(too_large()),
+        found => Ok(matches!(found, Compiled::Regex(_))),
+    }
+}
+
 pub(super) fn is_match(args: &[Value]) -> Outcome {
     let (pattern, text) = (string(args, 0)?, haystack(args, 1)?);
     Ok(Value::from(regex(pattern)?.is_match(text)))

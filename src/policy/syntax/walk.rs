@@ -4,26 +4,14 @@ use std::collections::HashMap;
 
 use regorus::{
     Value,
-    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead},
+    unstable::{ArithOp, AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleBody, RuleHead, Span},
 };
 
 use super::{
-    Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, Segment, dotted_name, flatten,
-    location, pattern, root_of,
+    Alias, Call, Callee, Link, Mention, MentionKind, Names, Reference, Root, RuleFacts, RuleKind, Segment, dotted_name,
+    flatten, location, pattern, root_of,
 };
-use crate::policy::builtins;
-
-/// Builtins that give numbers which are in none of their arguments' integers.
-const FRACTIONS: &[&str] = &[
-    "http.send",
-    "io.jwt.decode",
-    "io.jwt.decode_verify",
-    "json.unmarshal",
-    "to_number",
-    "units.parse",
-    "units.parse_bytes",
-    "yaml.unmarshal",
-];
+use crate::policy::{builtins, json};
 
 /// What a local variable stands for: nothing known, or a reference.
 pub(super) type Local = Option<(Root, Vec<Segment>)>;
@@ -212,8 +200,7 @@ impl Walker<'_> {
             match self.function_named(&modifier.r#as) {
                 Some(callee) => {
                     let location = location(modifier.r#as.span());
-                    // The replacement has the arity of what it replaces; it is checked where it is called.
-                    self.facts.calls.push(Call { callee, arguments: usize::MAX, location });
+                    self.facts.calls.push(Call { callee, location });
                 }
                 None => self.expr(&modifier.r#as),
             }
@@ -319,7 +306,10 @@ impl Walker<'_> {
                     self.expr(index);
                     at = refr;
                 }
-                Expr::Var { .. } => break,
+                Expr::Var { span, .. } => {
+                    self.alias(span);
+                    break;
+                }
                 _ => {
                     self.expr(at);
                     break;
@@ -328,21 +318,48 @@ impl Walker<'_> {
         }
     }
 
+    /// Notes the name of an imported document below `data`.
+    fn alias(&mut self, span: &Span) {
+        let name = span.text();
+        if self.local(name).is_some() || root_of(name).is_some() {
+            return;
+        }
+        let is_query = self.facts.kind == RuleKind::Query;
+        let (from, path) = match self.imports.get(name) {
+            Some((Root::Data, path)) => ("data", path.clone()),
+            Some((Root::Input, path)) if is_query => ("input", path.clone()),
+            None if is_query && self.is_rule(name) => {
+                ("data", self.package.iter().map(String::as_str).chain([name]).map(str::to_owned).map(Some).collect())
+            }
+            _ => return,
+        };
+        if let Some(segments) = path.iter().map(Option::as_deref).collect::<Option<Vec<_>>>() {
+            let stands_for = segments.iter().fold(from.to_owned(), |text, name| text + &step(name));
+            let start = usize::try_from(span.start).unwrap_or(usize::MAX);
+            self.facts.aliases.push(Alias { name: name.to_owned(), stands_for, start, location: location(span) });
+        }
+    }
+
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
         let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
+        if let (Callee::Function(_), Some((root, _))) = (&callee, flatten(fcn))
+            && self.facts.kind == RuleKind::Query
+        {
+            self.alias(root);
+        }
         if let Callee::Builtin(name) = &callee {
             let output = builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
             self.mention(fcn, MentionKind::Call { output });
         }
-        self.facts.fractions |= matches!(&callee, Callee::Builtin(name) if FRACTIONS.contains(&name.as_str()));
+        self.facts.fractions |= matches!(&callee, Callee::Builtin(name) if builtins::makes_fractions(name));
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
         let reads_member = callee == Callee::Builtin("object.get".to_owned());
         // The span of a call starts at its parenthesis.
         let at = flatten(fcn).map_or(expr.span(), |(root, _)| root);
-        self.facts.calls.push(Call { callee, arguments: params.len(), location: location(at) });
+        self.facts.calls.push(Call { callee, location: location(at) });
         let mut rest = params;
         if reads_member
             && let [object, key, ..] = params
@@ -426,12 +443,21 @@ impl Walker<'_> {
     }
 }
 
+/// A step of a reference, as Rego.
+fn step(name: &str) -> String {
+    const KEYWORDS: [&str; 15] = [
+        "as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null", "package", "some",
+        "true", "with",
+    ];
+    let is_plain =
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !KEYWORDS.contains(&name);
+    if is_plain { format!(".{name}") } else { format!("[{}]", json::quote(name)) }
+}
+
 /// Declares the variables of a pattern.
 fn declare(pattern: &Ref<Expr>, scope: &mut HashMap<String, Local>) {
     match pattern.as_ref() {
-        Expr::Var { span, .. } => {
-            scope.insert(span.text().to_owned(), None);
-        }
+        Expr::Var { span, .. } => _ = scope.insert(span.text().to_owned(), None),
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| declare(item, scope)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| declare(value, scope)),
         _ => {}

@@ -38,5 +38,5 @@ fn what_the_engine_would_read_in_another_way_than_opa_is_refused() {
     check("import input.role", "role contains 1", Some("have one name; give the import another with `as`"));
     check("import input.role as r", "role := r", None);
     check("import input as data", "a := 1", Some("must not be a reserved name, got: data"));
-    check("import input.x\nimport data.x", "a := x", Some("import must not shadow import x"));
+    check("import input.x\nimport data.x", "a := x", Some("import must not shadow import input.x"));
 }

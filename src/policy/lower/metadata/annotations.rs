@@ -3,7 +3,7 @@
 
 use regorus::{Value, value::Object};
 
-use super::super::lex::Lexer;
+use super::super::lex::comments;
 use crate::policy::{json::to_opa_json, parse_yaml, stdlib::record};
 
 const MARK: &str = "METADATA";
@@ -42,7 +42,7 @@ pub(super) enum Scope {
 pub(super) fn read(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut current: Option<(u32, u32, String)> = None;
-    for (row, comment) in comments(text) {
+    for (row, _, comment) in comments(text).into_iter().filter(|(_, column, _)| *column == 1) {
         let is_mark = comment.trim().starts_with(MARK);
         if let Some((start, last, lines)) = &mut current {
             if !is_mark && row == *last + 1 {
@@ -57,26 +57,6 @@ pub(super) fn read(text: &str) -> Vec<Block> {
     }
     blocks.extend(current.map(|(row, _, lines)| Block { row, parsed: parse(&lines) }));
     blocks
-}
-
-/// The comments that start their line, with their row and without the `#`.
-fn comments(text: &str) -> Vec<(u32, &str)> {
-    let mut found = Vec::new();
-    let (mut done, mut row) = (0, 1_u32);
-    let ends = Lexer::new(text, 0).map(|token| (token.start, token.end)).chain([(text.len(), text.len())]);
-    for (start, end) in ends {
-        let begins_line = done == 0;
-        for (index, line) in text.get(done..start).unwrap_or_default().split('\n').enumerate() {
-            row += u32::from(index > 0);
-            if let Some(comment) = line.strip_prefix('#').filter(|_| index > 0 || begins_line) {
-                found.push((row, comment.strip_suffix('\r').unwrap_or(comment)));
-            }
-        }
-        let lines = text.get(start..end).unwrap_or_default().matches('\n').count();
-        row += u32::try_from(lines).unwrap_or(u32::MAX);
-        done = end;
-    }
-    found
 }
 
 fn parse(lines: &str) -> Result<Annotation, String> {

@@ -2,5 +2,5 @@
 package hostile
 
 nodes := numbers.range(1, 30)
-graph := {sprintf("%d", [n]): [sprintf("%d", [m]) | some m in nodes] | some n in nodes}
-p := count(graph.reachable_paths(graph, ["1"]))
+edges := {sprintf("%d", [n]): [sprintf("%d", [m]) | some m in nodes] | some n in nodes}
+p := count(graph.reachable_paths(edges, ["1"]))
