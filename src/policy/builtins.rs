@@ -74,6 +74,12 @@ pub(super) fn arity(name: &str) -> Option<usize> {
     }
 }
 
+/// May it give a number that is no integer and stands in none of its arguments?
+pub(super) fn makes_fractions(name: &str) -> bool {
+    let reads = ["http.send", "io.jwt.decode", "io.jwt.decode_verify", "json.unmarshal", "to_number", "yaml.unmarshal"];
+    reads.contains(&name) || name.starts_with("units.parse")
+}
+
 /// Is this a builtin that the engine does not know by itself?
 pub(super) fn is_extension(name: &str) -> bool {
     own(name).is_some() && !BUILTINS.contains_key(name)

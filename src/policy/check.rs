@@ -254,10 +254,10 @@ fn declarations(file: &RegoFile, own: &mut Lowered, rigour: Rigour, problems: &m
 
 /// The types of all rules, those first that others refer to.
 fn types(graph: &Graph, lowered: &[(&RegoFile, Lowered)], calls: &Rules<'_>, problems: &mut Problems<'_>) -> Known {
-    infer::start();
-    let mut known = Known::default();
     let all: Vec<(&RegoFile, &Vec<core::Rule>)> =
         lowered.iter().flat_map(|(file, own)| own.rules.iter().map(|bodies| (*file, bodies))).collect();
+    infer::start(all.len());
+    let mut known = Known::default();
     for (file, bodies) in graph.facts_in_order().filter_map(|fact| all.get(fact)) {
         for rule in *bodies {
             let mut errors = Vec::new();

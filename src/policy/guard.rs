@@ -144,7 +144,6 @@ pub(super) fn all() -> &'static [Builtin] {
         guarded("replace", 3, replace),
         guarded("sort", 1, |a| sized("sort", a)),
         guarded("split", 2, |a| sized("split", a)),
-        guarded("sprintf", 2, sprintf),
         guarded("strings.any_prefix_match", 2, |a| sized("strings.any_prefix_match", a)),
         guarded("strings.any_suffix_match", 2, |a| sized("strings.any_suffix_match", a)),
         guarded("strings.count", 2, count),
@@ -274,25 +273,6 @@ fn count(args: &[Value]) -> Outcome {
         }
         _ => engine("strings.count", args),
     }
-}
-
-/// A width or precision is a number of bytes that are made from nothing.
-fn sprintf(args: &[Value]) -> Outcome {
-    let mut width = 0_usize;
-    let mut digits = 0_usize;
-    for byte in text(args, 0).bytes() {
-        match byte {
-            b'0'..=b'9' => digits = digits.saturating_mul(10).saturating_add(usize::from(byte - b'0')),
-            _ => {
-                width = width.saturating_add(digits);
-                digits = 0;
-            }
-        }
-    }
-    if width.saturating_add(digits) > MAX_BYTES {
-        return Err(too_much("sprintf"));
-    }
-    sized("sprintf", args)
 }
 
 /// One pair of path and value per node, the path as long as the node is deep.

@@ -19,8 +19,9 @@ use super::{
     types::{self, Ty, Type, have_and_want, keys, select, sprint, unifies, values},
 };
 
-/// Steps that the types of one load may take: some tenths of a second.
-const FUEL: u32 = 10_000_000;
+/// Steps that the types of one load may take, and more for each rule: some tenths of a second.
+const FUEL: usize = 4_000_000;
+const FUEL_OF_RULE: usize = 5_000;
 
 /// What a function takes, and its result, with their names.
 type Places = Vec<(&'static str, Ty)>;
@@ -39,9 +40,9 @@ pub(super) struct TypeError {
     is_open: bool,
 }
 
-/// Starts the types of a load.
-pub(super) fn start() {
-    types::refuel(FUEL);
+/// Starts the types of a load of so many rules.
+pub(super) fn start(rules: usize) {
+    types::refuel(u32::try_from(FUEL.saturating_add(rules.saturating_mul(FUEL_OF_RULE))).unwrap_or(u32::MAX));
 }
 
 /// Checks a body of a rule and adds what the rule is to `known`.
@@ -78,7 +79,7 @@ pub(super) fn rule(rule: &Rule, known: &mut Known, arity: Arity<'_>, errors: &mu
 
 /// Checks a query.
 pub(super) fn query(rule: &Rule, known: &Known, arity: Arity<'_>) -> Vec<TypeError> {
-    start();
+    start(1);
     let mut checker = Checker::new(known, &rule.vars, arity);
     checker.body(&rule.body, &mut HashSet::new(), &mut Vec::new());
     checker.errors

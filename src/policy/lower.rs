@@ -33,7 +33,7 @@ use super::{
     ExpressionValue, LoadError, Location, QueryScope, builtins,
     bundle::RegoFile,
     check,
-    set::QUERY,
+    set::{Care, QUERY},
     syntax::{self, Alias, Mention, MentionKind, Names, Root, RuleFacts},
 };
 
@@ -231,7 +231,13 @@ pub(super) struct Rewritings(BTreeMap<String, Rewritten>);
 
 impl Rewritings {
     /// The text of a module in which patterns, operators and `not` mean what they mean in OPA.
-    pub(super) fn module(&mut self, file: &RegoFile, text: String, names: &Names) -> Result<String, LoadError> {
+    pub(super) fn module(
+        &mut self,
+        file: &RegoFile,
+        text: String,
+        names: &Names,
+        care: Care,
+    ) -> Result<String, LoadError> {
         let parse = |text: &str| check::module(&RegoFile { text: Arc::from(text), ..file.clone() });
         let mut steps = Steps::new(text);
         let tree = parse(steps.text())?;
@@ -239,7 +245,7 @@ impl Rewritings {
             true => parse(steps.text())?,
             false => tree,
         };
-        let tree = match steps.take(arithmetic::of_module(steps.text(), &tree)) {
+        let tree = match steps.take(care.is_exact().then(|| arithmetic::of_module(steps.text(), &tree)).flatten()) {
             true => parse(steps.text())?,
             false => tree,
         };
@@ -249,14 +255,14 @@ impl Rewritings {
     }
 
     /// The same for an ad-hoc query.
-    pub(super) fn query(&mut self, text: String, names: &Names) -> Result<String, LoadError> {
+    pub(super) fn query(&mut self, text: String, names: &Names, care: Care) -> Result<String, LoadError> {
         let mut steps = Steps::new(text);
         let tree = check::query_tree(steps.text())?;
         let tree = match steps.take(pattern::of_query((QUERY, steps.text()), &tree, names)?) {
             true => check::query_tree(steps.text())?,
             false => tree,
         };
-        let tree = match steps.take(arithmetic::of_query(steps.text(), &tree)) {
+        let tree = match steps.take(care.is_exact().then(|| arithmetic::of_query(steps.text(), &tree)).flatten()) {
             true => check::query_tree(steps.text())?,
             false => tree,
         };

@@ -2,14 +2,14 @@
 //! that an evaluation changes.
 
 mod explain;
+mod machine;
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use regorus::{Engine, Value, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, Value};
 
 use super::{
     BundleInfo, ClaimRead, DataPath, Entrypoint, EvalError, EvalErrorKind, EvalOptions, LoadError, ModuleInfo, Outcome,
@@ -17,32 +17,28 @@ use super::{
     bundle::{self, RegoFile},
     check::{self, Facts, Rigour},
     coverage::Plan,
-    error::{Rendered, classify_compile},
-    guard::Deadline,
     http::Session,
     json,
-    lower::{self, Edits, Origins, Rewritings},
-    panics,
+    lower::{self, Edits, Rewritings},
     path::{Place, Tree, member},
-    scan, source,
+    source,
     syntax::RuleFacts,
 };
 
-/// Steps of the interpreter between two looks at the clock: some microseconds.
-const CHECK_INTERVAL: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64) {
-    Some(n) => n,
-    None => std::num::NonZeroU32::MIN,
-};
+pub(super) use self::machine::Care;
+use self::machine::Machines;
+
 /// How messages name an ad-hoc query.
 pub(super) const QUERY: &str = "query";
-/// Most modules that may have a compile error before the rest is not looked at any more.
-const MOST_COMPILE_ERRORS: usize = 20;
-
 /// Compiled policies and base data of all sources.
 pub struct PolicySet {
-    machine: Machine,
-    /// With a function around every builtin, for ad-hoc queries that need one which the modules do not; made once.
-    complete: OnceLock<Result<Machine, String>>,
+    machines: Machines,
+    /// Has a rule an operator of numbers?
+    arithmetic: bool,
+    /// May a rule make a number that is no integer, whatever the input?
+    fractions: bool,
+    /// Is there one in the data? It is looked for when it matters.
+    data_fractions: OnceLock<bool>,
     tree: Tree,
     pub(super) facts: Facts,
     /// What the modules note, where they were loaded for coverage.
@@ -54,20 +50,6 @@ pub struct PolicySet {
     modules: Vec<ModuleInfo>,
     digest: String,
     settings: Settings,
-}
-
-/// Prepared engines; evaluations run on clones, which share everything.
-struct Machine {
-    lenient: Engine,
-    /// The same without our builtins, to derive the strict one.
-    bare: Engine,
-    strict: OnceLock<Engine>,
-    used: BTreeSet<&'static str>,
-    /// Builtins that have a function around them.
-    lowered: BTreeSet<String>,
-    edits: Edits,
-    rewritings: Rewritings,
-    origins: Arc<Origins>,
 }
 
 // === impl PolicySet ===
@@ -92,14 +74,15 @@ impl PolicySet {
             (files, plan) = (noting, Some(Arc::new(notes)));
         }
         let origins = Arc::new(origins);
-        let lowered = lower::needed(&facts.rules);
-        let machine = Machine::new(&files, &origins, &content.data, &facts, lowered)?;
+        let machines = Machines::new(&files, &origins, &content.data, &facts)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
         let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
         let modules = content.modules.iter().map(module).collect();
         Ok(Self {
-            machine,
-            complete: OnceLock::new(),
+            machines,
+            arithmetic: facts.rules.iter().any(|rule| rule.arithmetic),
+            fractions: facts.rules.iter().any(|rule| rule.fractions),
+            data_fractions: OnceLock::new(),
             tree,
             facts,
             plan,
@@ -241,12 +224,8 @@ impl PolicySet {
                 None => return Ok(Outcome::Undefined),
             },
             Place::Rule { engine_path, rest } => {
-                let whole = self.machine.run(input, options, limit, &[], |engine| {
-                    let value = engine.eval_rule(engine_path.to_owned());
-                    prints.extend(engine.take_prints()?);
-                    value
-                });
-                let whole = whole.map_err(|error| self.explained(error, &self.machine))?;
+                let whole =
+                    self.with_care(input, options, limit, prints, |engine| engine.eval_rule(engine_path.to_owned()))?;
                 match rest {
                     [] => whole,
                     rest => match member(&whole, rest) {
@@ -256,12 +235,8 @@ impl PolicySet {
                 }
             }
             Place::Virtual { query, rest } => {
-                let result = self.machine.run(input, options, limit, &[], |engine| {
-                    let result = engine.eval_query(query.to_owned(), false);
-                    prints.extend(engine.take_prints()?);
-                    result
-                });
-                let result = result.map_err(|error| self.explained(error, &self.machine))?;
+                let result =
+                    self.with_care(input, options, limit, prints, |engine| engine.eval_query(query.to_owned(), false))?;
                 let row = result.result.into_iter().next();
                 let value = row.and_then(|row| row.expressions.into_iter().next()).map(|e| e.value);
                 let Some(mut value) = value else { return Ok(Outcome::Undefined) };
@@ -286,6 +261,46 @@ impl PolicySet {
         Ok(Outcome::Value(value))
     }
 
+    /// Runs the engine as it is, and with OPA's operators where its own would not do; see [`Care`].
+    fn with_care<T>(
+        &self,
+        input: Option<Value>,
+        options: &EvalOptions,
+        limit: Duration,
+        prints: &mut Vec<String>,
+        work: impl Fn(&mut Engine) -> anyhow::Result<T>,
+    ) -> Result<T, EvalError> {
+        let start = Instant::now();
+        let care = self.care(None, input.as_ref(), options);
+        let known = prints.len();
+        let mut run = |care, input, limit| {
+            let machine = self.machines.get(self, false, care)?;
+            let result = machine.run(input, options, limit, &[], |engine| {
+                let value = work(engine);
+                prints.truncate(known);
+                prints.extend(engine.take_prints()?);
+                value
+            });
+            result.map_err(|error| if care.is_enough(&error) { self.explained(error, machine) } else { error })
+        };
+        match run(care, input.clone(), limit) {
+            Err(error) if !care.is_enough(&error) => run(Care::Exact, input, rest(limit, start)),
+            result => result,
+        }
+    }
+
+    /// Does an evaluation compute with fractions, or want OPA's words for every failure?
+    fn care(&self, query: Option<&RuleFacts>, input: Option<&Value>, options: &EvalOptions) -> Care {
+        let arithmetic = self.arithmetic || query.is_some_and(|query| query.arithmetic);
+        let fractions = || {
+            self.fractions
+                || query.is_some_and(|query| query.fractions)
+                || *self.data_fractions.get_or_init(|| has_fraction(&self.data))
+                || input.is_some_and(has_fraction)
+        };
+        if options.strict_builtin_errors || arithmetic && fractions() { Care::Exact } else { Care::Fast }
+    }
+
     /// Runs a query, which passed its checks, on the engine.
     pub(super) fn run_query(
         &self,
@@ -294,200 +309,74 @@ impl PolicySet {
         input: Option<Value>,
         options: &EvalOptions,
     ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
-        let lowered = lower::needed([facts]);
-        let mut extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
-        let machine = if lowered.is_subset(&self.machine.lowered) { &self.machine } else { self.complete()? };
-        let mut edits = Edits::default();
-        let original = text;
-        let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
-        let text = edits.apply(QUERY, text, &places.remove(QUERY).unwrap_or_default());
-        let mut rewritings = Rewritings::default();
-        let text = rewritings
-            .query(text, &self.facts.names)
-            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
-        extra.extend(rewritings.operators());
+        let start = Instant::now();
         // What a query reaches is not worked out: one call of `http.send` anywhere is enough.
         let waits = self.may_wait() || check::calls_network(facts);
         let limit = if waits { self.settings.io_deadline } else { self.settings.deadline };
+        let limit = options.deadline.unwrap_or(limit);
         let _session = Session::start(self.settings.http.clone());
-        let result = machine.run(input, options, options.deadline.unwrap_or(limit), &extra, |engine| {
+        let care = self.care(Some(facts), input.as_ref(), options);
+        match self.run_query_on(care, text, facts, input.clone(), (options, limit)) {
+            Err(error) if !care.is_enough(&error) => {
+                self.run_query_on(Care::Exact, text, facts, input, (options, rest(limit, start)))
+            }
+            result => result,
+        }
+    }
+
+    fn run_query_on(
+        &self,
+        care: Care,
+        original: &str,
+        facts: &RuleFacts,
+        input: Option<Value>,
+        (options, limit): (&EvalOptions, Duration),
+    ) -> Result<(regorus::QueryResults, Vec<String>), EvalError> {
+        let lowered = lower::needed([facts]);
+        let machine = self.machines.get(self, !self.machines.wraps(&lowered), care)?;
+        let mut edits = Edits::default();
+        let mut places = Edits::places(std::slice::from_ref(facts), &machine.lowered);
+        let text = edits.apply(QUERY, original, &places.remove(QUERY).unwrap_or_default());
+        let mut rewritings = Rewritings::default();
+        let text = rewritings
+            .query(text, &self.facts.names, care)
+            .map_err(|error| EvalError::query(error.code, error.message, error.location))?;
+        let mut extra: Vec<&'static str> = builtins::used([facts]).into_iter().collect();
+        extra.extend(rewritings.operators());
+        let result = machine.run(input, options, limit, &extra, |engine| {
             let results = engine.eval_query(text, false)?;
             Ok((results, engine.take_prints()?))
         });
-        result.map_err(|mut error| match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
-            Some(at) => {
-                at.file = QUERY.to_owned();
-                rewritings.original(at);
-                edits.original(at);
-                blame::in_query(&mut error, original);
-                error
+        result.map_err(|mut error| {
+            if !care.is_enough(&error) {
+                return error;
             }
-            None => self.explained(error, machine),
-        })
-    }
-}
-
-impl PolicySet {
-    /// The modules have to call the functions too, or `with` would not reach them: they are compiled anew, with all
-    /// functions, so that clients with ever other queries make it happen only once.
-    fn complete(&self) -> Result<&Machine, EvalError> {
-        let machine = self.complete.get_or_init(|| {
-            let all = builtins::names().map(str::to_owned).collect();
-            let machine = Machine::new(&self.files, &self.machine.origins, &self.data, &self.facts, all);
-            machine.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
-        });
-        machine.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
-    }
-}
-
-// === impl Machine ===
-
-impl Machine {
-    fn new(
-        files: &[RegoFile],
-        origins: &Arc<Origins>,
-        data: &Value,
-        facts: &Facts,
-        lowered: BTreeSet<String>,
-    ) -> Result<Self, Vec<LoadError>> {
-        let mut edits = Edits::default();
-        let mut rewritings = Rewritings::default();
-        let mut errors = Vec::new();
-        let mut texts: Vec<EngineModule> = Vec::with_capacity(files.len());
-        let places = Edits::places(&facts.rules, &lowered);
-        for file in files {
-            let text = edits.apply(&file.id, &file.text, places.get(file.display.as_str()).map_or(&[], Vec::as_slice));
-            let text = match rewritings.module(file, text, &facts.names) {
-                Ok(text) => text,
-                Err(error) => {
-                    errors.push(error);
-                    continue;
+            match error.location.as_mut().filter(|at| at.file == super::query::QUERY_FILE) {
+                Some(at) => {
+                    at.file = QUERY.to_owned();
+                    rewritings.original(at);
+                    edits.original(at);
+                    blame::in_query(&mut error, original);
+                    error
                 }
-            };
-            texts.push(EngineModule { id: file.id.clone(), display: file.display.clone(), text, v0: file.v0 });
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let library = lower::library(&lowered).map(|text| EngineModule {
-            id: lower::LIBRARY.to_owned(),
-            display: lower::LIBRARY.to_owned(),
-            text,
-            v0: false,
-        });
-        texts.extend(library);
-        let bare = compile(&texts, data, (&rewritings, &edits), origins)?;
-        let mut used = builtins::used(&facts.rules);
-        used.extend(builtins::named(&lowered));
-        used.extend(rewritings.operators());
-        let mut lenient = bare.clone();
-        builtins::register(&mut lenient, &used, false);
-        Ok(Self {
-            lenient,
-            bare,
-            strict: OnceLock::new(),
-            used,
-            lowered,
-            edits,
-            rewritings,
-            origins: Arc::clone(origins),
-        })
-    }
-
-    /// Runs the engine under a deadline, with the builtins of `extra` too.
-    fn run<T>(
-        &self,
-        input: Option<Value>,
-        options: &EvalOptions,
-        limit: Duration,
-        extra: &[&'static str],
-        work: impl FnOnce(&mut Engine) -> anyhow::Result<T>,
-    ) -> Result<T, EvalError> {
-        let mut engine = self.engine(options.strict_builtin_errors).clone();
-        builtins::register(&mut engine, extra, options.strict_builtin_errors);
-        engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: CHECK_INTERVAL });
-        engine.set_input(input.unwrap_or(Value::Undefined));
-        let _deadline = Deadline::start(limit, options.strict_builtin_errors);
-        match panics::catch(|| work(&mut engine)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => {
-                let mut error = EvalError::from_engine(&error);
-                if let Some(at) = &mut error.location {
-                    self.rewritings.original(at);
-                    self.edits.original(at);
-                }
-                Err(error)
+                None => self.explained(error, machine),
             }
-            Err(panic) => Err(EvalError::new(EvalErrorKind::Panic, format!("the policy engine panicked: {panic}"))),
-        }
-    }
-
-    fn engine(&self, strict: bool) -> &Engine {
-        if !strict {
-            return &self.lenient;
-        }
-        self.strict.get_or_init(|| {
-            let mut engine = self.bare.clone();
-            engine.set_strict_builtin_errors(true);
-            builtins::register(&mut engine, &self.used, true);
-            engine
         })
     }
 }
 
-/// A module as the engine gets it.
-struct EngineModule {
-    id: String,
-    display: String,
-    text: String,
-    v0: bool,
+/// What is left of a budget; 0 stays "no limit".
+fn rest(limit: Duration, start: Instant) -> Duration {
+    if limit.is_zero() { limit } else { limit.saturating_sub(start.elapsed()).max(Duration::from_nanos(1)) }
 }
 
-/// A prepared engine. Everything was parsed before, so what fails here is what only the engine's own analysis sees.
-fn compile(
-    modules: &[EngineModule],
-    data: &Value,
-    (rewritings, edits): (&Rewritings, &Edits),
-    origins: &Origins,
-) -> Result<Engine, Vec<LoadError>> {
-    let mut left: Vec<&EngineModule> = modules.iter().collect();
-    let mut errors = Vec::new();
-    loop {
-        let result = panics::catch(|| prepare(&left, data)).unwrap_or_else(|panic| Err(anyhow::anyhow!("{panic}")));
-        let error = match result {
-            Ok(engine) if errors.is_empty() => return Ok(engine),
-            Ok(_) => return Err(errors),
-            Err(error) => error,
-        };
-        let Rendered { message, mut location } = Rendered::parse(&format!("{error:#}"));
-        let (code, message) = classify_compile(&message);
-        // The engine stops at the first error of all modules: take that module out and look at the others.
-        let index = location.as_ref().and_then(|at| left.iter().position(|module| module.id == at.file));
-        if let (Some(index), Some(at)) = (index, &mut location) {
-            rewritings.original(at);
-            edits.original(at);
-            at.file = left.remove(index).display.clone();
-            origins.original(at);
-        }
-        errors.push(LoadError::new(code, message, location));
-        if index.is_none() || errors.len() >= MOST_COMPILE_ERRORS {
-            return Err(errors);
-        }
+/// Is there a number that is no integer?
+fn has_fraction(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => !number.is_integer(),
+        Value::Array(items) => items.iter().any(has_fraction),
+        Value::Set(items) => items.iter().any(has_fraction),
+        Value::Object(members) => members.iter().any(|(key, value)| has_fraction(key) || has_fraction(value)),
+        _ => false,
     }
-}
-
-fn prepare(modules: &[&EngineModule], data: &Value) -> anyhow::Result<Engine> {
-    let mut engine = Engine::new();
-    engine.set_policy_length_config(scan::LENGTHS);
-    engine.set_strict_builtin_errors(false);
-    // `print` must not write to stderr.
-    engine.set_gather_prints(true);
-    for module in modules {
-        engine.set_rego_v0(module.v0);
-        engine.add_policy(module.id.clone(), module.text.clone())?;
-    }
-    engine.set_rego_v0(false);
-    engine.add_data(data.clone())?;
-    engine.eval_query("true".to_owned(), false)?;
-    Ok(engine)
 }

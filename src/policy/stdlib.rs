@@ -18,6 +18,7 @@ mod pem;
 mod regex;
 mod rego;
 mod schema;
+mod sprintf;
 mod strings;
 mod template;
 mod uri;
@@ -102,6 +103,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
         builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
         builtin!("rego.parse_module", 2, rego::parse_module),
+        builtin!("sprintf", 2, sprintf::sprintf),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),
         builtin!("uri.is_valid", 1, uri::is_valid),

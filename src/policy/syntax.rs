@@ -122,6 +122,10 @@ pub(super) struct RuleFacts {
     pub nest: usize,
     /// Multiplications: every one may double the digits of a number.
     pub products: usize,
+    /// Has it an operator of numbers?
+    pub arithmetic: bool,
+    /// May it make a number that is no integer, of integers or of text?
+    pub fractions: bool,
     /// How often its largest value doubles one that it is made of, by holding it more than once.
     pub doublings: usize,
     /// Statements of its longest body.
@@ -296,6 +300,8 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                     nest: 0,
                     statements: 0,
                     products: 0,
+                    arithmetic: false,
+                    fractions: false,
                     doublings: growth::of_rule(rule),
                     location: location(rule.span()),
                 },
@@ -333,6 +339,8 @@ pub(super) fn query_in(
         nest: 0,
         statements: 0,
         products: 0,
+        arithmetic: false,
+        fractions: false,
         doublings: growth::of_query(query),
         location: location(&query.span),
     };

@@ -1,7 +1,7 @@
 //! The order in which OPA would evaluate the statements of a body: each after what it needs a value from. It complains
 //! about nothing; where there is no such order, another check says why.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Closure, DATA, Function, INPUT, Kind, Statement, Term, Var};
 use crate::policy::types::spend;
@@ -27,27 +27,38 @@ pub(in crate::policy) fn ordered<'s>(
             closed
         })
         .collect();
+    // A statement is looked at again when one of its variables has got a value.
+    let mut users: HashMap<Var, Vec<usize>> = HashMap::new();
+    for (index, (statement, closed)) in body.iter().zip(&needs).enumerate() {
+        vars_of(statement, &mut |var| users.entry(var).or_default().push(index));
+        closed.iter().for_each(|var| users.entry(*var).or_default().push(index));
+    }
     let mut order = Vec::with_capacity(body.len());
-    let mut waiting: Vec<usize> = (0..body.len()).collect();
-    while !waiting.is_empty() {
-        let before = waiting.len();
-        waiting.retain(|index| {
-            let (Some(statement), Some(closed)) = (body.get(*index), needs.get(*index)) else { return false };
-            if !spend(1) || !closed.iter().all(|var| is_known(*var, known)) {
-                return true;
-            }
-            let given = outputs(statement, arity, known);
-            let mut ready = true;
-            vars_of(statement, &mut |var| ready &= is_known(var, known) || given.contains(&var));
-            if ready {
-                taken.extend(given.into_iter().filter(|var| known.insert(*var)));
-                order.push(statement);
-            }
-            !ready
-        });
-        if waiting.len() == before {
-            return None;
+    let mut waiting: BTreeSet<usize> = (0..body.len()).collect();
+    let mut candidates = waiting.clone();
+    let mut at = 0;
+    while let Some(index) = candidates.range(at..).next().or_else(|| candidates.first()).copied() {
+        candidates.remove(&index);
+        at = index + 1;
+        let (Some(statement), Some(closed)) = (body.get(index), needs.get(index)) else { continue };
+        if !spend(1) || !closed.iter().all(|var| is_known(*var, known)) {
+            continue;
         }
+        let given = outputs(statement, arity, known);
+        let mut ready = true;
+        vars_of(statement, &mut |var| ready &= is_known(var, known) || given.contains(&var));
+        if ready {
+            waiting.remove(&index);
+            order.push(statement);
+            for var in given.into_iter().filter(|var| known.insert(*var)) {
+                taken.push(var);
+                let users = users.get(&var).into_iter().flatten();
+                candidates.extend(users.filter(|user| waiting.contains(user)));
+            }
+        }
+    }
+    if !waiting.is_empty() {
+        return None;
     }
     Some(order)
 }

@@ -1,4 +1,4 @@
-//! Operators as calls: `a + b` becomes `internal.claimgate.plus(a, b)`, and what `some … in` goes through is asked to be a
+//! Operators as calls: `a + b` becomes `__claimgate_plus(a, b)`, and what `some … in` goes through is asked to be a
 //! collection. The engine fails where OPA has no value, and rounds fractions differently; see [`super::operators`]. What
 //! an operator's place cannot be found for stays as it is.
 

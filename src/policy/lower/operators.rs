@@ -12,24 +12,24 @@ use crate::policy::{
     stdlib::type_name,
 };
 
-/// `internal.claimgate.size(x, n)`: is it an object of exactly `n` members?
-pub(super) const SIZE: &str = "internal.claimgate.size";
-/// `internal.claimgate.collection(x)`: what has elements; anything else has no value.
-pub(super) const COLLECTION: &str = "internal.claimgate.collection";
+/// `__claimgate_size(x, n)`: is it an object of exactly `n` members?
+pub(super) const SIZE: &str = "__claimgate_size";
+/// `__claimgate_collection(x)`: what has elements; anything else has no value.
+pub(super) const COLLECTION: &str = "__claimgate_collection";
 /// How every operator starts.
-pub(super) const PREFIX: &str = "internal.claimgate.";
+pub(super) const PREFIX: &str = "__claimgate_";
 
 /// Every operator.
 pub(in crate::policy) const ALL: &[Builtin] = &[
     Builtin { name: SIZE, arity: 2, call: size },
     Builtin { name: COLLECTION, arity: 1, call: collection },
-    Builtin { name: "internal.claimgate.plus", arity: 2, call: |args| arithmetic("plus", args, plus) },
-    Builtin { name: "internal.claimgate.minus", arity: 2, call: minus },
-    Builtin { name: "internal.claimgate.mul", arity: 2, call: |args| arithmetic("mul", args, mul) },
-    Builtin { name: "internal.claimgate.div", arity: 2, call: |args| arithmetic("div", args, div) },
-    Builtin { name: "internal.claimgate.rem", arity: 2, call: |args| arithmetic("rem", args, rem) },
-    Builtin { name: "internal.claimgate.or", arity: 2, call: |args| sets("or", args, true) },
-    Builtin { name: "internal.claimgate.and", arity: 2, call: |args| sets("and", args, false) },
+    Builtin { name: "__claimgate_plus", arity: 2, call: |args| arithmetic("plus", args, plus) },
+    Builtin { name: "__claimgate_minus", arity: 2, call: minus },
+    Builtin { name: "__claimgate_mul", arity: 2, call: |args| arithmetic("mul", args, mul) },
+    Builtin { name: "__claimgate_div", arity: 2, call: |args| arithmetic("div", args, div) },
+    Builtin { name: "__claimgate_rem", arity: 2, call: |args| arithmetic("rem", args, rem) },
+    Builtin { name: "__claimgate_or", arity: 2, call: |args| sets("or", args, true) },
+    Builtin { name: "__claimgate_and", arity: 2, call: |args| sets("and", args, false) },
 ];
 
 type Outcome = Result<Value, BuiltinError>;

@@ -3,6 +3,7 @@
 //! its size and take it apart: `name = x; {"k": v} = name; size(name, 1)`. Parameters of functions that are objects, or
 //! that have to be computed, move into every body in the same way. Where a pattern cannot be moved, it is refused.
 
+mod edits;
 mod names;
 
 use std::{
@@ -13,11 +14,14 @@ use std::{
 
 use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleBody, RuleHead, Span};
 
-use self::names::{has_closure, matches_in, mentioned, variables};
+use self::{
+    edits::{Edit, Edits, Piece},
+    names::{has_closure, matches_in, mentioned, movable, variables},
+};
 use super::{
     lex::{Kind, Lexer, Token},
     operators,
-    rewrite::{Rewriter, Rewritten, offset},
+    rewrite::{Rewritten, offset},
 };
 use crate::policy::{
     LoadError,
@@ -31,28 +35,13 @@ const NAME: &str = "__claimgate_object_";
 /// Names that have a value before a statement is looked at.
 type Bound = BTreeSet<String>;
 
-/// Text for the engine.
-#[derive(Debug, Clone)]
-enum Piece {
-    New(String),
-    /// Of the text before.
-    Old(Range<usize>),
-}
-
-/// What stands in place of a range, which may be empty.
-#[derive(Debug)]
-struct Edit {
-    at: Range<usize>,
-    pieces: Vec<Piece>,
-}
-
 struct Patterns<'n> {
     text: &'n str,
     file: &'n str,
     names: &'n Names,
     package: Vec<String>,
     imports: HashMap<String, (Root, Vec<Segment>)>,
-    edits: Vec<Edit>,
+    edits: Edits,
     tokens: OnceCell<Vec<Token>>,
     made: usize,
     refused: Option<LoadError>,
@@ -103,30 +92,24 @@ pub(super) fn of_query(
 impl<'n> Patterns<'n> {
     fn new(file: &'n str, text: &'n str, names: &'n Names) -> Self {
         let (package, imports) = (Vec::new(), HashMap::new());
-        Self { text, file, names, package, imports, edits: Vec::new(), tokens: OnceCell::new(), made: 0, refused: None }
+        Self {
+            text,
+            file,
+            names,
+            package,
+            imports,
+            edits: Edits::default(),
+            tokens: OnceCell::new(),
+            made: 0,
+            refused: None,
+        }
     }
 
-    fn finish(mut self) -> Result<Option<Rewritten>, LoadError> {
-        if let Some(error) = self.refused {
-            return Err(error);
+    fn finish(self) -> Result<Option<Rewritten>, LoadError> {
+        match self.refused {
+            Some(error) => Err(error),
+            None => Ok(self.edits.finish(self.text)),
         }
-        if self.edits.is_empty() {
-            return Ok(None);
-        }
-        // What is put in at one place stays in the order in which it was found.
-        self.edits.sort_by_key(|edit| edit.at.start);
-        let mut rewriter = Rewriter::new(self.text);
-        for Edit { at, pieces } in self.edits {
-            rewriter.copy(at.start);
-            rewriter.skip(at.end);
-            for piece in pieces {
-                match piece {
-                    Piece::New(text) => rewriter.insert(&text),
-                    Piece::Old(range) => rewriter.copy_again(range),
-                }
-            }
-        }
-        Ok(Some(rewriter.finish()))
     }
 
     fn rule(&mut self, rule: &Rule, v0: bool) {
@@ -199,8 +182,8 @@ impl<'n> Patterns<'n> {
         // A body may be one statement without braces.
         let bare = query.stmts.len() == 1 && first.span.start == query.span.start;
         let added = |edit: &Edit| edit.at.is_empty() && [start, end].contains(&edit.at.start);
-        if bare && self.edits.iter().skip(known).any(added) {
-            self.edits.insert(known, Edit { at: start..start, pieces: vec![Piece::New("{ ".to_owned())] });
+        if bare && self.edits.since(known).any(added) {
+            self.edits.insert_before(known, start, "{ ".to_owned());
             self.insert(end, [Piece::New(" }".to_owned())]);
         }
     }
@@ -230,8 +213,19 @@ impl<'n> Patterns<'n> {
         let mut bound = bound.clone();
         let mut named = bound.clone();
         mentioned(query, &mut named);
+        self.declarations(query);
         for statement in &query.stmts {
             self.statement(statement, &mut bound, &named);
+        }
+    }
+
+    /// The engine takes a declaration behind a loop for a second one when the loop goes on: it moves to the start.
+    fn declarations(&mut self, query: &Query) {
+        let Some(first) = query.stmts.first() else { return };
+        for (statement, names) in movable(query) {
+            let (start, end) = extent(self.text, statement);
+            self.edits.insert(extent(self.text, first).0, [Piece::New(format!("some {}; ", names.join(", ")))]);
+            self.edits.replace(start..end, "true");
         }
     }
 
@@ -306,9 +300,8 @@ impl<'n> Patterns<'n> {
         for (index, var) in vars.into_iter().enumerate() {
             let name = self.name();
             let at = offset(var.start)..offset(var.end);
-            self.edits.push(Edit { at, pieces: vec![Piece::New(name.clone())] });
-            let assigned = Piece::New(format!("{} := {name}; ", var.text()));
-            self.edits.insert(known + index, Edit { at: start..start, pieces: vec![assigned] });
+            self.edits.replace(at, &name);
+            self.edits.insert_before(known + index, start, format!("{} := {name}; ", var.text()));
         }
     }
 
@@ -351,7 +344,7 @@ impl<'n> Patterns<'n> {
             return;
         }
         let name = self.name();
-        self.edits.push(Edit { at: range.clone(), pieces: vec![Piece::New(name.clone())] });
+        self.edits.replace(range.clone(), &name);
         self.apart(pattern, range, &name, moved);
     }
 
@@ -476,7 +469,7 @@ impl<'n> Patterns<'n> {
     }
 
     fn insert<P: IntoIterator<Item = Piece>>(&mut self, at: usize, pieces: P) {
-        self.edits.push(Edit { at: at..at, pieces: pieces.into_iter().collect() });
+        self.edits.insert(at, pieces);
     }
 
     fn refuse(&mut self, pattern: &Ref<Expr>) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Machine, PolicySet};
+use super::{PolicySet, machine::Machine};
 use crate::policy::{EvalError, Location, blame, lower, syntax::Callee};
 
 // === impl PolicySet ===
@@ -38,7 +38,7 @@ impl PolicySet {
         let mut at = call.location.clone();
         let file = self.files.iter().find(|file| file.display == at.file)?;
         at.file.clone_from(&file.id);
-        if !self.machine.origins.has(&file.id) {
+        if !self.machines.origins().has(&file.id) {
             blame::in_characters(&mut at, &file.text);
         }
         Some(at)

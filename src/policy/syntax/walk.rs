@@ -235,11 +235,10 @@ impl Walker<'_> {
 
     fn expr_inner(&mut self, expr: &Ref<Expr>) {
         match expr.as_ref() {
-            Expr::String { .. }
-            | Expr::RawString { .. }
-            | Expr::Number { .. }
-            | Expr::Bool { .. }
-            | Expr::Null { .. } => {}
+            Expr::Number { value, .. } => {
+                self.facts.fractions |= matches!(value, Value::Number(number) if !number.is_integer());
+            }
+            Expr::String { .. } | Expr::RawString { .. } | Expr::Bool { .. } | Expr::Null { .. } => {}
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => self.reference(expr),
             Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| self.expr(item)),
             Expr::Object { fields, .. } => {
@@ -265,6 +264,8 @@ impl Walker<'_> {
             }
             Expr::ArithExpr { op, lhs, rhs, .. } => {
                 self.facts.products += usize::from(*op == ArithOp::Mul);
+                self.facts.arithmetic = true;
+                self.facts.fractions |= *op == ArithOp::Div;
                 self.expr(lhs);
                 self.expr(rhs);
             }
@@ -351,6 +352,7 @@ impl Walker<'_> {
             let output = builtins::arity(name).is_some_and(|arity| params.len() == arity + 1);
             self.mention(fcn, MentionKind::Call { output });
         }
+        self.facts.fractions |= matches!(&callee, Callee::Builtin(name) if builtins::makes_fractions(name));
         if callee == Callee::Builtin("walk".to_owned()) {
             self.facts.loops += 1;
         }
@@ -455,9 +457,7 @@ fn step(name: &str) -> String {
 /// Declares the variables of a pattern.
 fn declare(pattern: &Ref<Expr>, scope: &mut HashMap<String, Local>) {
     match pattern.as_ref() {
-        Expr::Var { span, .. } => {
-            scope.insert(span.text().to_owned(), None);
-        }
+        Expr::Var { span, .. } => _ = scope.insert(span.text().to_owned(), None),
         Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(|item| declare(item, scope)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| declare(value, scope)),
         _ => {}
