@@ -39,7 +39,7 @@ pub use self::{
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,
     time::UnixTime,
-    verify::{StepPassed, verify, verify_explained, verify_signature_only},
+    verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 
 /// Who asks. A rejected token never becomes `Anonymous`.

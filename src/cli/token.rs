@@ -175,13 +175,16 @@ fn verify_wholly(settings: &settings::SettingsArgs, token: &str) -> Result<ExitC
         }
     };
     let (passed, result) = token::verify_explained(&raw, &snapshot.profiles, &snapshot.keys, now()?);
-    for step in passed {
+    for step in &passed {
         output::note(&format!("passed {:<10} {}", step.step, step.detail));
     }
     match result {
         Ok(claims) => Ok(output::finish(&pretty(&shown(&claims)))),
         Err(error) => {
             output::note(&format!("FAILED {:<10} {}: {error}", error.step(), error.code()));
+            for step in token::STEPS.iter().skip(passed.len().saturating_add(1)) {
+                output::note(&format!("       {step:<10} not reached"));
+            }
             Ok(Exit::Failed.into())
         }
     }

@@ -10,6 +10,7 @@ mod arithmetic;
 mod cover;
 mod keywords;
 mod lex;
+mod lines;
 mod metadata;
 mod negation;
 pub(super) mod operators;
@@ -84,7 +85,7 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
     let mut texts: Vec<Arc<str>> = Vec::with_capacity(files.len());
     let mut rewritings: Vec<Option<Rewritten>> = Vec::with_capacity(files.len());
     for file in files {
-        match template::lower(&file.display, &file.text) {
+        match readable(&file.display, &file.text, file.v0) {
             Ok(rewritten) => {
                 kept.push(file.clone());
                 texts.push(rewritten.as_ref().map_or_else(|| Arc::clone(&file.text), |new| Arc::from(new.text())));
@@ -120,6 +121,21 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
 /// The text of a module without templates, for the parser alone.
 pub(super) fn without_templates(display: &str, text: &str) -> Result<String, LoadError> {
     Ok(template::lower(display, text)?.map_or_else(|| text.to_owned(), |rewritten| rewritten.text().to_owned()))
+}
+
+/// Text whose strings and statements the engine's parser reads as OPA's does.
+fn readable(display: &str, text: &str, v0: bool) -> Result<Option<Rewritten>, LoadError> {
+    let mut steps = Steps::new(text.to_owned());
+    steps.take(template::lower(display, text)?);
+    let place = |mut error: LoadError, steps: &Steps| {
+        if let (Some(at), Some(before)) = (&mut error.location, &steps.rewritten) {
+            before.original(at);
+        }
+        error
+    };
+    let lines = lines::lower(display, steps.text(), v0).map_err(|error| place(error, &steps))?;
+    steps.take(lines);
+    Ok(steps.rewritten)
 }
 
 /// An ad-hoc query as the engine's parser can read it.

@@ -28,9 +28,26 @@ pub struct VerifiedClaims {
 /// A claims set whose signature may not have been checked yet.
 pub(super) struct Payload(Map<String, Value>);
 
-/// Claims that only an ID token has (OpenID Connect Core §2, §3.3.2.11).
-const ID_TOKEN_CLAIMS: [(&str, &str); 3] =
-    [("at_hash", "it has `at_hash`"), ("c_hash", "it has `c_hash`"), ("nonce", "it has `nonce`")];
+/// Claims that only other kinds of JWT have.
+const OTHER_KINDS: [(&str, &str); 12] = [
+    // ID tokens: OpenID Connect Core §2, §3.3.2.11, and the financial-grade profile.
+    ("at_hash", "it has `at_hash`"),
+    ("c_hash", "it has `c_hash`"),
+    ("s_hash", "it has `s_hash`"),
+    ("nonce", "it has `nonce`"),
+    // DPoP proofs: RFC 9449 §4.2.
+    ("htm", "it has `htm`, as DPoP proofs do"),
+    ("htu", "it has `htu`, as DPoP proofs do"),
+    // Authorization requests: RFC 9101 §2.1.
+    ("response_type", "it has `response_type`, as authorization requests do"),
+    // Introspection responses: RFC 9701 §5.
+    ("token_introspection", "it has `token_introspection`, as introspection responses do"),
+    ("status_list", "it has `status_list`, as status list tokens do"),
+    // Credentials and presentations.
+    ("vc", "it has `vc`, as verifiable credentials do"),
+    ("vp", "it has `vp`, as verifiable presentations do"),
+    ("_sd_alg", "it has `_sd_alg`, as selective disclosure credentials do"),
+];
 
 // === impl Payload ===
 
@@ -105,7 +122,8 @@ impl Payload {
 
     /// `typ: at+jwt` already says what the token is. Without it, what only other kinds of token carry gives them away.
     ///
-    /// Keycloak writes the kind into a claim `typ`; its access tokens say `Bearer` there and may carry a `nonce`.
+    /// Keycloak writes the kind into a claim `typ`; its access tokens say `Bearer` there and may carry a `nonce`. Amazon
+    /// Cognito writes it into `token_use`.
     fn refuse_other_kinds(&self, explicitly_typed: bool) -> Result<(), TokenError> {
         if self.0.contains_key("events") {
             return Err(TokenError::NotAnAccessToken {
@@ -120,8 +138,8 @@ impl Payload {
             Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => return Ok(()),
             Some(_) => return Err(TokenError::NotAnAccessToken { sign: "its claim `typ` is not `Bearer`" }),
         }
-        match ID_TOKEN_CLAIMS.iter().find(|(claim, _)| self.0.contains_key(*claim)) {
-            Some((_, sign)) => Err(TokenError::NotAnAccessToken { sign }),
+        match other_kind(&self.0) {
+            Some(sign) => Err(TokenError::NotAnAccessToken { sign }),
             None => Ok(()),
         }
     }
@@ -241,6 +259,14 @@ impl VerifiedClaims {
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
+}
+
+/// What gives a claims set away as that of another kind of JWT, when no `typ` says what it is.
+pub(super) fn other_kind(claims: &Map<String, Value>) -> Option<&'static str> {
+    if claims.get("token_use").is_some_and(|kind| kind != "access") {
+        return Some("its claim `token_use` is not `access`");
+    }
+    OTHER_KINDS.iter().find(|(claim, _)| claims.contains_key(*claim)).map(|(_, sign)| *sign)
 }
 
 /// A text, or a node without one, with what the allocator and the container take for it.

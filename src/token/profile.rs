@@ -22,8 +22,9 @@ pub struct ProfileSettings {
     pub audiences: Vec<String>,
     /// Accepted algorithms; at least one. A key without `alg` is bound to the first that fits it, RS256 before others.
     pub algorithms: Vec<Algorithm>,
-    /// Accepted `typ` values: `at+jwt`, `jwt`. Case and a leading `application/` do not count. `none` in the list
-    /// accepts a header without `typ`.
+    /// Accepted `typ` values: `at+jwt`, `jwt`. Case and a leading `application/` do not count. Three words in the list
+    /// are no types: `none` accepts a header without `typ`, `jwt-or-at+jwt` stands for both, and `rfc9068` for `at+jwt`
+    /// with the claims that RFC 9068 §2.2 requires: `sub`, `client_id`, `iat` and `jti`.
     pub types: Vec<String>,
     /// Clock skew; at most 300 s.
     pub leeway: Duration,
@@ -78,6 +79,15 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// In `types`: a header without `typ` is accepted.
 const NO_TYPE: &str = "none";
 
+/// In `types`: the two usual types.
+const EITHER_TYPE: &str = "jwt-or-at+jwt";
+
+/// In `types`: access tokens as RFC 9068 §2 has them.
+const STRICT: &str = "rfc9068";
+
+/// What RFC 9068 §2.2 requires besides `iss`, `aud` and `exp`, which every profile does.
+const STRICT_CLAIMS: [&str; 4] = ["sub", "client_id", "iat", "jti"];
+
 /// Names with a registered meaning: another claim must not pose as one of them.
 const REGISTERED: [&str; 14] =
     ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "act", "azp", "client_id", "scope", "scp", "scopes"];
@@ -119,8 +129,14 @@ impl IssuerProfile {
         if !problems.0.is_empty() {
             return Err(problems.0);
         }
-        let accepts_no_type = settings.types.iter().any(|name| name == NO_TYPE);
-        settings.types.retain(|name| name != NO_TYPE);
+        let lists = |word: &str| settings.types.iter().any(|name| name == word);
+        let (accepts_no_type, is_strict) = (lists(NO_TYPE), lists(STRICT));
+        settings.types = expand(&settings.types);
+        if is_strict {
+            let missing = STRICT_CLAIMS.iter().filter(|claim| !settings.required_claims.iter().any(|it| it == **claim));
+            let missing: Vec<String> = missing.map(|claim| (*claim).to_owned()).collect();
+            settings.required_claims.extend(missing);
+        }
         Ok(Self { settings, accepts_no_type })
     }
 
@@ -155,7 +171,7 @@ impl IssuerProfile {
     }
 
     /// Pairs of the claim's name in the token and its name in `input.token.claims`.
-    pub(super) fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
     }
@@ -195,7 +211,7 @@ impl IssuerProfile {
         Ok(())
     }
 
-    fn shown_types(&self) -> String {
+    pub(super) fn shown_types(&self) -> String {
         let names = self.settings.types.iter().map(String::as_str);
         join(names.chain(self.accepts_no_type.then_some("no `typ`")))
     }
@@ -304,7 +320,7 @@ impl Problems {
         if types.is_empty() {
             self.add(
                 "types",
-                "no type; name the `typ` of access tokens: `at+jwt`, `jwt`, and `none` for a header without",
+                "no type; name the `typ` of access tokens: `at+jwt`, `jwt`, `none` for a header without, or `rfc9068`",
             );
         }
         self.check_list("types", "type", types);
@@ -359,6 +375,25 @@ impl Problems {
             }
         }
     }
+}
+
+/// The types that a list stands for, each once.
+fn expand(names: &[String]) -> Vec<String> {
+    let mut types: Vec<String> = Vec::new();
+    for name in names {
+        let meant: &[&str] = match name.as_str() {
+            NO_TYPE => &[],
+            EITHER_TYPE => &["at+jwt", "jwt"],
+            STRICT => &["at+jwt"],
+            name => &[name],
+        };
+        for typ in meant {
+            if !types.iter().any(|known| known == typ) {
+                types.push((*typ).to_owned());
+            }
+        }
+    }
+    types
 }
 
 /// `a, b, c`, for messages.

@@ -67,6 +67,31 @@ impl Times {
         Ok(())
     }
 
+    /// The dates beside what they were held against, for a person to read.
+    pub(super) fn shown(self, leeway: Duration, max_lifetime: Duration, now: UnixTime) -> String {
+        let ago = |date: Option<NumericDate>, floor: fn(NumericDate) -> i64| {
+            date.map_or_else(
+                || "absent".to_owned(),
+                |date| {
+                    let date = floor(date);
+                    format!("{date}, {} s ago", now.0.saturating_sub(date))
+                },
+            )
+        };
+        let expires = self.expires.floor;
+        let lifetime = self.expires.ceil.saturating_sub(self.issued.map_or(now.0, |date| date.floor));
+        format!(
+            "now is {}, leeway {} s; `exp` is {expires}, in {} s; `nbf` is {}; `iat` is {}; lifetime {lifetime} s of at \
+             most {} s",
+            now.0,
+            leeway.as_secs(),
+            expires.saturating_sub(now.0),
+            ago(self.not_before, |date| date.ceil),
+            ago(self.issued, |date| date.floor),
+            max_lifetime.as_secs()
+        )
+    }
+
     /// `exp` in Unix seconds, rounded down.
     pub(super) fn expires_at(self) -> i64 {
         self.expires.floor

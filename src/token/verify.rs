@@ -22,6 +22,9 @@ pub struct StepPassed {
     pub detail: String,
 }
 
+/// The steps, in their order.
+pub const STEPS: [&str; 9] = ["format", "header", "payload", "issuer", "profile", "time", "key", "signature", "claims"];
+
 /// Runs the whole pipeline.
 ///
 /// # Errors
@@ -78,37 +81,40 @@ fn run(
     let limits = profiles.limits();
 
     let token = Compact::split(raw, limits, EmptyPayload::Refused)?;
-    observer.passed("format", || format!("three base64url segments, {} bytes", raw.expose().len()));
+    observer.passed("format", || {
+        format!("three base64url segments, {} bytes of at most {}", raw.expose().len(), limits.token_bytes)
+    });
 
     let header = Header::parse(&token, limits)?;
     observer.passed("header", || shown_header(&header));
 
     let payload = Payload::parse(&token, limits)?;
-    observer.passed("payload", || format!("{} claims, none twice", payload.claims().len()));
+    observer.passed("payload", || {
+        format!("an object of {} claims, none twice, at most {} deep", payload.claims().len(), limits.json_depth)
+    });
 
     let profile = profile_of(&payload, profiles)?;
-    observer.passed("issuer", || profile.issuer().to_owned());
+    observer.passed("issuer", || format!("`iss` equals the configured {} byte for byte", profile.issuer()));
 
     profile.check_header(&header)?;
-    observer.passed("profile", || "`typ` and `alg` are allowed".to_owned());
+    observer.passed("profile", || shown_rules(&header, profile));
 
     let times = Times::read(payload.claims())?;
     times.check(profile.leeway(), profile.max_lifetime(), now)?;
-    observer.passed("time", || {
-        format!("expires in {} s, at {}", times.expires_at().saturating_sub(now.0), times.expires_at())
-    });
+    observer.passed("time", || times.shown(profile.leeway(), profile.max_lifetime(), now));
 
     let set = keys.get(profile.issuer());
     let set = set.ok_or_else(|| TokenError::KeysNeverHad { issuer: profile.issuer().to_owned() })?;
     let key = find(set, &header, Some(profile.issuer()))?;
-    observer.passed("key", || shown_key(key));
+    observer.passed("key", || format!("{}, among {} of the issuer", shown_key(key), set.len()));
 
     let signature = key.check(&token)?;
-    observer.passed("signature", || format!("verified with {}", key.algorithm()));
+    observer.passed("signature", || format!("{} bytes verified with {}", token.signature.len(), key.algorithm()));
 
     let explicitly_typed = header.typ.as_deref() == Some("at+jwt");
+    let carried = payload.claims().len();
     let claims = VerifiedClaims::judge(&signature, payload, times, explicitly_typed, profile)?;
-    observer.passed("claims", || format!("{} of them reach policy", claims.claims().len()));
+    observer.passed("claims", || shown_claims(&claims, carried, profile));
     Ok(claims)
 }
 
@@ -132,6 +138,26 @@ fn shown_header(header: &Header) -> String {
     let shown = |text: Option<&str>| text.map_or_else(|| "absent".to_owned(), |text| Untrusted::new(text).to_string());
     let (typ, key_id) = (shown(header.typ.as_deref()), shown(header.key_id.as_deref()));
     format!("alg {}, typ {typ}, kid {key_id}", header.algorithm)
+}
+
+fn shown_rules(header: &Header, profile: &IssuerProfile) -> String {
+    let typ = header.typ.as_deref().map_or_else(|| "absent".to_owned(), |typ| Untrusted::new(typ).to_string());
+    let (types, algorithms) = (profile.shown_types(), super::profile::join(profile.algorithms()));
+    format!("`typ` {typ} is one of {types}; `alg` {} is one of {algorithms}", header.algorithm)
+}
+
+fn shown_claims(claims: &VerifiedClaims, carried: usize, profile: &IssuerProfile) -> String {
+    let audience = Untrusted::new(&super::profile::join(claims.audience()));
+    let subject = claims.subject().map_or_else(|| "absent".to_owned(), |it| Untrusted::new(it).to_string());
+    let required = match profile.required_claims() {
+        [] => "no more are required".to_owned(),
+        claims => format!("{} are there, as required", super::profile::join(claims)),
+    };
+    format!(
+        "`aud` {audience} meets {}; `sub` is {subject}; {required}; {} of {carried} reach policy in `claims`",
+        super::profile::join(profile.audiences()),
+        claims.claims().len()
+    )
 }
 
 fn shown_key(key: &VerifyKey) -> String {

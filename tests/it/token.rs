@@ -3,6 +3,7 @@
 
 mod attacks;
 mod keys;
+mod must_have;
 mod properties;
 mod table;
 mod verb;
@@ -15,7 +16,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimgate::token::{
-    self, Algorithm, IssuerProfile, KeyOrigin, KeyRing, KeySet, Limits, ProfileSettings, Profiles, RawToken,
+    self, Algorithm, IssuerProfile, KeyOrigin, KeyRing, KeySet, Limits, ProfileSettings, Profiles, RawToken, STEPS,
     SigningKey, TokenError, UnixTime, VerifiedClaims,
 };
 use serde_json::{Map, Value};
@@ -96,6 +97,7 @@ impl World {
             ("https://pss.example", vec![PS256, RS256], Some(public(&["ps256"]))),
             ("https://secret.example", vec![HS256], Some(secret)),
             ("https://strict.example", vec![ES256], Some(public(&["es256"]))),
+            ("https://rfc9068.example", vec![ES256], Some(public(&["es256"]))),
             ("https://lenient.example", vec![ES256], Some(public(&["es256"]))),
             ("https://silent.example", vec![ES256], None),
         ];
@@ -119,6 +121,7 @@ impl World {
                     settings.types = vec!["at+jwt".to_owned()];
                     settings.required_claims = ["sub", "client_id", "iat", "jti"].map(str::to_owned).to_vec();
                 }
+                "https://rfc9068.example" => settings.types = vec!["rfc9068".to_owned()],
                 "https://lenient.example" => settings.types.push("none".to_owned()),
                 _ => {}
             }
@@ -202,11 +205,13 @@ fn verdict(text: &str, now: i64) -> (&'static str, Result<VerifiedClaims, TokenE
 /// Also holds what is true of every verdict: the explanation tells the same story, in order, and no message and no
 /// `Debug` has anything of the token in it.
 fn verdict_with(text: &str, profiles: &Profiles, now: i64) -> (&'static str, Result<VerifiedClaims, TokenError>) {
-    const STEPS: [&str; 9] = ["format", "header", "payload", "issuer", "profile", "time", "key", "signature", "claims"];
     let raw = RawToken::new(text);
     let result = token::verify(&raw, profiles, &WORLD.ring, UnixTime(now));
     let (passed, explained) = token::verify_explained(&raw, profiles, &WORLD.ring, UnixTime(now));
     assert_eq!(result.as_ref().err(), explained.as_ref().err());
+    for step in &passed {
+        assert!(step.detail.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", step.detail);
+    }
     let passed: Vec<&str> = passed.iter().map(|step| step.step).collect();
     match &result {
         Ok(_) => assert_eq!(passed, STEPS),

@@ -74,6 +74,35 @@ fn a_minted_token_verifies_and_shows_what_policy_sees() {
 }
 
 #[test]
+fn each_step_tells_what_it_compared_and_which_were_not_reached() {
+    let (directory, token) = set_up();
+    let at = directory.path();
+    let shown = |token: &str| run(at, &["verify", "-c", "claimgate.yaml", "-"], token.as_bytes()).2;
+    let good = shown(&token);
+    for part in [
+        "bytes of at most 8192",
+        "alg ES256, typ `at+jwt`, kid `k1`",
+        "`iss` equals the configured https://idp.example byte for byte",
+        "`typ` `at+jwt` is one of at+jwt, jwt; `alg` ES256 is one of ES256",
+        "leeway 30 s; `exp` is ",
+        "`nbf` is absent; `iat` is ",
+        "s of at most 86400 s",
+        "kid `k1`, bound to ES256, among 1 of the issuer",
+        "64 bytes verified with ES256",
+        "`aud` `folders` meets folders; `sub` is `alice`; no more are required; 1 of ",
+    ] {
+        assert!(good.contains(part), "{part}: {good}");
+    }
+    assert!(!good.contains("not reached"));
+    let others = shown(&mint(at, &["--claim", "aud=others", "--kid", "k2"]));
+    let not_reached =
+        |step: &str| others.lines().any(|line| line.trim_start().starts_with(step) && line.ends_with("not reached"));
+    assert!(not_reached("signature") && not_reached("claims") && !not_reached("key"), "{others}");
+    let audience = shown(&mint(at, &["--claim", "aud=others"]));
+    assert!(audience.contains("the token is for `others`; accepted is folders"), "{audience}");
+}
+
+#[test]
 fn a_refused_token_is_explained_by_step_and_code() {
     let (directory, token) = set_up();
     let at = directory.path();
