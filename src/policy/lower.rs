@@ -8,6 +8,7 @@
 
 mod arithmetic;
 mod cover;
+mod imports;
 mod keywords;
 mod lex;
 mod lines;
@@ -164,6 +165,7 @@ pub(super) fn in_scope(
     let facts = syntax::query_in(&*check::query_tree(&text)?, names, &scope.package, &imports.collect());
     let mut aliases: Vec<&Alias> = facts.aliases.iter().collect();
     aliases.sort_by_key(|alias| alias.start);
+    aliases.dedup_by_key(|alias| alias.start);
     let mut rewriter = Rewriter::new(&text);
     for Alias { name, stands_for, start, .. } in aliases {
         rewriter.copy(*start);
@@ -241,6 +243,10 @@ impl Rewritings {
         let parse = |text: &str| check::module(&RegoFile { text: Arc::from(text), ..file.clone() });
         let mut steps = Steps::new(text);
         let tree = parse(steps.text())?;
+        let tree = match steps.take(imports::without_idle(steps.text(), &tree)) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
         let tree = match steps.take(pattern::of_module((&file.display, steps.text()), file.v0, &tree, names)?) {
             true => parse(steps.text())?,
             false => tree,
