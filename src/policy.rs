@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_bundle_bytes: usize,
     /// Largest serialized result of one evaluation.
     pub max_result_bytes: usize,
+    /// Most that the builtins of one evaluation may make, in bytes: texts, and what collections take themselves.
+    pub max_memory_bytes: usize,
     /// What OPA's strict mode finds is an error, not a warning.
     pub is_strict: bool,
     /// Most errors of one load that are told; 0: as many as are worth reading.
@@ -153,6 +155,7 @@ impl Default for Settings {
             max_file_bytes: 64 << 20,
             max_bundle_bytes: 1 << 30,
             max_result_bytes: 16 << 20,
+            max_memory_bytes: 64 << 20,
             is_strict: false,
             max_errors: 10,
             coverage: false,

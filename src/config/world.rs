@@ -128,6 +128,7 @@ fn read_policy_limits(section: &mut Section<'_>) -> policy::Settings {
         max_file_bytes: limits.size("file_bytes", default.max_file_bytes, 1 << 10..=4 << 30),
         max_bundle_bytes: limits.size("bundle_bytes", default.max_bundle_bytes, 1 << 10..=16 << 30),
         max_result_bytes: limits.size("result_bytes", default.max_result_bytes, 1 << 10..=1 << 30),
+        max_memory_bytes: limits.size("memory", default.max_memory_bytes, 1 << 20..=4 << 30),
         ..default
     };
     limits.finish();

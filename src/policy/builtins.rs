@@ -112,7 +112,11 @@ pub(super) fn register<'n, N: IntoIterator<Item = &'n &'static str>>(engine: &mu
     for builtin in names.into_iter().filter_map(find) {
         let call = builtin.call;
         let extension = move |args: Vec<Value>| match call(&args) {
-            Ok(value) => Ok(value),
+            Ok(value) if guard::charge(builtin.name, &value) => Ok(value),
+            Ok(_) => Err(anyhow::anyhow!(
+                "{}builtins made more values than `policy.limits.memory` allows",
+                guard::MEMORY_MARK
+            )),
             Err(BuiltinError::Limit(message)) => Err(anyhow::anyhow!("{}{message}", guard::LIMIT_MARK)),
             Err(BuiltinError::Refused(message)) => Err(anyhow::anyhow!("{REFUSED_MARK}{message}")),
             Err(BuiltinError::Type(message)) if strict => Err(anyhow::anyhow!("{TYPE_MARK}{}", one_line(&message))),

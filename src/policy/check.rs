@@ -240,7 +240,7 @@ fn declarations(file: &RegoFile, own: &mut Lowered, rigour: Rigour, problems: &m
                 true
             }
             Found::Error => true,
-            Found::New => rigour.is_strict || !file.v0,
+            Found::New => rigour.is_strict || own.is_v1,
             Found::Strict => rigour.is_strict,
         };
         if is_error {
@@ -276,7 +276,7 @@ fn deprecated(lowered: &[(&RegoFile, Lowered)], calls: &Rules<'_>, is_strict: bo
         let mut found = Vec::new();
         own.rules.iter().flatten().for_each(|rule| calls.deprecated(&rule.body, &mut found));
         for (code, message, details, at) in found {
-            if is_strict || !file.v0 {
+            if is_strict || own.is_v1 {
                 problems.raw(&file.display, code, message, details, at);
             } else {
                 problems.warn(&file.display, code, message, at);

@@ -47,10 +47,11 @@ pub fn parse_json(text: &str) -> Result<Value, DocumentError> {
     })
 }
 
-/// Parses one YAML document as OPA does: member names become strings.
+/// Parses YAML as OPA does: member names become strings, and of several documents it is the first.
 ///
 /// # Errors
-/// [`DocumentError`] on malformed text, several documents, too many levels, aliases or anchors, and non-finite numbers.
+/// [`DocumentError`] on malformed text, also in a document that is not used, too many levels, aliases or anchors, and
+/// non-finite numbers.
 pub fn parse_yaml(text: &str) -> Result<Value, DocumentError> {
     let mut options = serde_saphyr::Options::default();
     // As Go's reader has it: `no` is a country, `010` is eight.
@@ -62,13 +63,20 @@ pub fn parse_yaml(text: &str) -> Result<Value, DocumentError> {
         budget.flow_nesting_limit = MAX_YAML_DEPTH;
         budget.max_aliases = 10_000;
         budget.max_anchors = 10_000;
-        budget.max_documents = 1;
         budget.max_events = 20_000_000;
         budget.max_nodes = 10_000_000;
         budget.max_total_scalar_bytes = 1 << 30;
         budget
     });
-    match serde_saphyr::from_str_with_options::<Yaml>(text, options) {
+    let (first, rest) = documents(text);
+    let read = serde_saphyr::from_str_with_options::<Yaml>(first, options.clone());
+    let read = match (read, rest) {
+        (Ok(value), true) => {
+            serde_saphyr::from_multiple_with_options::<serde::de::IgnoredAny>(text, options).map(|_| value)
+        }
+        (read, _) => read,
+    };
+    match read {
         Ok(Yaml(value)) => Ok(value),
         Err(error) => {
             let (row, col) = error.location().map_or((0, 0), |l| (clamp(l.line()), clamp(l.column())));
@@ -78,6 +86,21 @@ pub fn parse_yaml(text: &str) -> Result<Value, DocumentError> {
             Err(DocumentError { message: message.to_owned(), row, col })
         }
     }
+}
+
+/// The first of several documents, and whether there is more. The mark between two of them stands at the start of a line,
+/// where it is no text.
+fn documents(text: &str) -> (&str, bool) {
+    let (mut at, mut has_content) = (0, false);
+    for line in text.split_inclusive('\n') {
+        if has_content && (line.starts_with("---") || line.starts_with("...")) {
+            let (first, rest) = text.split_at_checked(at).unwrap_or((text, ""));
+            return (first, !rest.is_empty());
+        }
+        has_content |= !line.trim().is_empty() && !line.starts_with(['#', '%']);
+        at += line.len();
+    }
+    (text, false)
 }
 
 /// The text of a file, or why it is none.
@@ -299,7 +322,9 @@ mod tests {
             bomb.push_str(&format!("a{i}: &a{i} [{alias}]\n"));
         }
         assert!(parse_yaml(&bomb).is_err());
-        assert!(parse_yaml("a: 1\n---\nb: 2\n").is_err());
+        assert_eq!(parse_yaml("a: 1\n---\nb: 2\n").unwrap(), parse_yaml("---\na: 1\n...\n").unwrap());
+        assert_eq!(parse_yaml("---\n---\na: 1\n").unwrap(), Value::Null);
+        assert!(parse_yaml("a: 1\n---\nb: [\n").is_err());
         assert!(parse_yaml(&"[".repeat(10_000)).is_err());
         assert!(parse_yaml("a: .inf").is_err());
         assert!(parse_yaml("$serde_json::private::Number: '1'").is_err());

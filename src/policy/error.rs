@@ -57,6 +57,8 @@ pub enum EvalErrorKind {
     OutputLimit,
     /// A builtin was asked for more than one evaluation may use.
     ResourceLimit,
+    /// Builtins made more than [`super::Settings::max_memory_bytes`] of values.
+    MemoryLimit,
     /// `http.send` was asked for what the configuration forbids, or got more than it allows.
     Refused,
     /// The engine panicked; the panic was caught.
@@ -159,6 +161,7 @@ impl EvalErrorKind {
             Self::Deadline => "eval_deadline_exceeded",
             Self::OutputLimit => "eval_output_limit",
             Self::ResourceLimit => "eval_resource_limit",
+            Self::MemoryLimit => "eval_memory_limit",
             Self::Refused => "eval_http_send_refused",
             Self::Panic => "eval_panic",
             Self::Query => "rego_parse_error",
@@ -242,13 +245,16 @@ const FUNCTIONS: &str = "functions must not produce multiple outputs for same in
 const KEYS: &str = "object keys must be unique";
 
 fn classify(message: String) -> (EvalErrorKind, String) {
-    use EvalErrorKind::{Builtin, Conflict, Deadline, Internal, Query, Refused, ResourceLimit, Type};
+    use EvalErrorKind::{Builtin, Conflict, Deadline, Internal, MemoryLimit, Query, Refused, ResourceLimit, Type};
     let has = |needle: &str| message.contains(needle);
     if has("execution exceeded time limit") {
         return (Deadline, "evaluation exceeded its deadline".to_owned());
     }
     if has(super::builtins::REFUSED_MARK) {
         return (Refused, message.replace(super::builtins::REFUSED_MARK, ""));
+    }
+    if has(super::guard::MEMORY_MARK) {
+        return (MemoryLimit, message.replace(super::guard::MEMORY_MARK, ""));
     }
     if has("exceeded size limit") || has("exceeded memory limit") || has(super::guard::LIMIT_MARK) {
         return (ResourceLimit, message.replace(super::guard::LIMIT_MARK, ""));

@@ -29,6 +29,11 @@ use super::{
 /// Starts the message of an error that ends the evaluation for what it would cost.
 pub(super) const LIMIT_MARK: &str = "\u{1}limit\u{1}";
 
+/// As [`LIMIT_MARK`], for [`super::Settings::max_memory_bytes`].
+pub(super) const MEMORY_MARK: &str = "\u{1}memory\u{1}";
+
+/// What an element of a collection takes, about.
+const ELEMENT: usize = 32;
 /// Most that one call may read or write, in bytes of text plus [`NODE`] for every value, shared parts counted each time.
 const MAX_BYTES: usize = 8 << 20;
 /// Most comparisons of a naive text search: the product of both lengths.
@@ -55,6 +60,8 @@ struct Current {
     /// What the engine's clock said when it was first asked: one time for everything that the evaluation computes.
     now_ns: Option<u64>,
     strict: bool,
+    /// Bytes that its builtins may still make.
+    memory: usize,
 }
 
 /// Notes when the evaluation on this thread has to end, until dropped.
@@ -66,10 +73,11 @@ pub(super) struct Deadline {
 // === impl Deadline ===
 
 impl Deadline {
-    pub(super) fn start(limit: Duration, strict: bool) -> Self {
+    /// Builtins may make values of `memory` bytes in all.
+    pub(super) fn start(limit: Duration, strict: bool, memory: usize) -> Self {
         let now = Instant::now();
         let end = now.checked_add(limit).unwrap_or(now);
-        Self { before: CURRENT.with(|current| current.replace(Some(Current { end, now_ns: None, strict }))) }
+        Self { before: CURRENT.with(|current| current.replace(Some(Current { end, now_ns: None, strict, memory }))) }
     }
 }
 
@@ -77,6 +85,33 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         CURRENT.with(|current| current.set(self.before));
     }
+}
+
+/// Takes what a builtin made off the evaluation's memory; `false`: there is not enough left. Texts count with their length,
+/// collections with their own elements: what is in those was made before, unless it was read from a text.
+pub(super) fn charge(name: &str, value: &Value) -> bool {
+    let size = match value {
+        Value::Array(_) | Value::Object(_) if name.ends_with(".unmarshal") => {
+            let mut left = usize::MAX;
+            weigh(value, &mut left);
+            usize::MAX - left
+        }
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.len().saturating_mul(ELEMENT),
+        Value::Set(items) => items.len().saturating_mul(ELEMENT),
+        Value::Object(members) => members.len().saturating_mul(2 * ELEMENT),
+        _ => return true,
+    };
+    CURRENT.with(|current| match current.get() {
+        Some(of) => match of.memory.checked_sub(size) {
+            Some(memory) => {
+                current.set(Some(Current { memory, ..of }));
+                true
+            }
+            None => false,
+        },
+        None => true,
+    })
 }
 
 /// What is left of the current evaluation's time; zero when it is over, a second outside of an evaluation.

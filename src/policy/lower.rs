@@ -8,8 +8,10 @@
 
 mod arithmetic;
 mod cover;
+mod imports;
 mod keywords;
 mod lex;
+mod lines;
 mod metadata;
 mod negation;
 pub(super) mod operators;
@@ -84,7 +86,7 @@ pub(super) fn modules(files: &[RegoFile], errors: &mut Vec<LoadError>) -> (Vec<R
     let mut texts: Vec<Arc<str>> = Vec::with_capacity(files.len());
     let mut rewritings: Vec<Option<Rewritten>> = Vec::with_capacity(files.len());
     for file in files {
-        match template::lower(&file.display, &file.text) {
+        match readable(&file.display, &file.text, file.v0) {
             Ok(rewritten) => {
                 kept.push(file.clone());
                 texts.push(rewritten.as_ref().map_or_else(|| Arc::clone(&file.text), |new| Arc::from(new.text())));
@@ -122,6 +124,21 @@ pub(super) fn without_templates(display: &str, text: &str) -> Result<String, Loa
     Ok(template::lower(display, text)?.map_or_else(|| text.to_owned(), |rewritten| rewritten.text().to_owned()))
 }
 
+/// Text whose strings and statements the engine's parser reads as OPA's does.
+fn readable(display: &str, text: &str, v0: bool) -> Result<Option<Rewritten>, LoadError> {
+    let mut steps = Steps::new(text.to_owned());
+    steps.take(template::lower(display, text)?);
+    let place = |mut error: LoadError, steps: &Steps| {
+        if let (Some(at), Some(before)) = (&mut error.location, &steps.rewritten) {
+            before.original(at);
+        }
+        error
+    };
+    let lines = lines::lower(display, steps.text(), v0).map_err(|error| place(error, &steps))?;
+    steps.take(lines);
+    Ok(steps.rewritten)
+}
+
 /// An ad-hoc query as the engine's parser can read it.
 pub(super) fn query(text: &str) -> Result<(String, Origins), LoadError> {
     let mut origins = Origins::default();
@@ -148,6 +165,7 @@ pub(super) fn in_scope(
     let facts = syntax::query_in(&*check::query_tree(&text)?, names, &scope.package, &imports.collect());
     let mut aliases: Vec<&Alias> = facts.aliases.iter().collect();
     aliases.sort_by_key(|alias| alias.start);
+    aliases.dedup_by_key(|alias| alias.start);
     let mut rewriter = Rewriter::new(&text);
     for Alias { name, stands_for, start, .. } in aliases {
         rewriter.copy(*start);
@@ -225,6 +243,10 @@ impl Rewritings {
         let parse = |text: &str| check::module(&RegoFile { text: Arc::from(text), ..file.clone() });
         let mut steps = Steps::new(text);
         let tree = parse(steps.text())?;
+        let tree = match steps.take(imports::without_idle(steps.text(), &tree)) {
+            true => parse(steps.text())?,
+            false => tree,
+        };
         let tree = match steps.take(pattern::of_module((&file.display, steps.text()), file.v0, &tree, names)?) {
             true => parse(steps.text())?,
             false => tree,

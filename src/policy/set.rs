@@ -74,7 +74,7 @@ impl PolicySet {
             (files, plan) = (noting, Some(Arc::new(notes)));
         }
         let origins = Arc::new(origins);
-        let machines = Machines::new(&files, &origins, &content.data, &facts)?;
+        let machines = Machines::new(&files, &origins, &content.data, &facts, settings.max_memory_bytes)?;
         let tree = Tree::new(&facts.rules, &facts.packages);
         let module = |file: &RegoFile| ModuleInfo { id: file.id.clone(), raw: Arc::clone(&file.text) };
         let modules = content.modules.iter().map(module).collect();

@@ -13,6 +13,7 @@ mod http;
 mod jwt;
 mod keys;
 mod net;
+mod old;
 mod operand;
 mod pem;
 mod regex;
@@ -42,7 +43,15 @@ macro_rules! builtin {
 /// Every builtin of this library.
 pub(super) fn all() -> &'static [Builtin] {
     const ALL: &[Builtin] = &[
+        builtin!("all", 1, old::all),
+        builtin!("any", 1, old::any),
         builtin!("array.flatten", 1, array::flatten),
+        builtin!("cast_array", 1, old::cast_array),
+        builtin!("cast_boolean", 1, |args| old::cast("boolean", args)),
+        builtin!("cast_null", 1, |args| old::cast("null", args)),
+        builtin!("cast_object", 1, |args| old::cast("object", args)),
+        builtin!("cast_set", 1, old::cast_set),
+        builtin!("cast_string", 1, |args| old::cast("string", args)),
         builtin!("crypto.hmac.equal", 2, crypto::hmac_equal),
         builtin!("crypto.hmac.md5", 2, crypto::hmac_md5),
         builtin!("crypto.hmac.sha1", 2, crypto::hmac_sha1),
@@ -92,6 +101,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("net.cidr_overlap", 2, net::contains),
         builtin!("net.lookup_ip_addr", 1, net::lookup),
         builtin!("providers.aws.sign_req", 3, aws::sign_request),
+        builtin!("re_match", 2, regex::is_match),
         builtin!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
         builtin!("regex.find_n", 3, regex::find_n),
         builtin!("regex.globs_match", 2, globs::globs_match),
@@ -103,6 +113,7 @@ pub(super) fn all() -> &'static [Builtin] {
         builtin!("rego.metadata.chain", 0, |_| outside_of_rules("rego.metadata.chain")),
         builtin!("rego.metadata.rule", 0, |_| outside_of_rules("rego.metadata.rule")),
         builtin!("rego.parse_module", 2, rego::parse_module),
+        builtin!("set_diff", 2, old::set_diff),
         builtin!("sprintf", 2, sprintf::sprintf),
         builtin!("strings.render_template", 2, template::render),
         builtin!("strings.split_n", 3, strings::split_n),

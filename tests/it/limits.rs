@@ -437,6 +437,42 @@ fn an_expensive_policy_ends_at_its_deadline_and_others_are_served() {
     serves(&server);
 }
 
+#[test]
+fn policies_that_run_on_or_explode_are_denied_each_for_its_reason_and_hurt_nobody_else() {
+    let server = Setup::new(
+        "opa: {identity: passthrough}\npolicy: {bundles: [{name: b, path: bundle}], limits: {deadline: 500ms, memory: 8MiB}}\n",
+    )
+    .file(
+        "bundle/p.rego",
+        "package p\nallow := input.user == \"alice\"\n\
+         many := numbers.range(1, 9000)\n\
+         slow := count([1 | some a in many; some b in many; a * b == 7])\n\
+         large := count([numbers.range(i, i + 50000) | some i in numbers.range(1, 1000)])\n",
+    )
+    .serve();
+    std::thread::scope(|scope| {
+        for path in ["slow", "large"] {
+            let server = &server;
+            scope.spawn(move || {
+                for _ in 0..4 {
+                    let got = server.post(&format!("/v1/data/p/{path}"), &[], "{}");
+                    assert_eq!((got.status, &got.json()["code"]), (500, &json!("internal_error")), "{path}");
+                }
+            });
+        }
+        let mut client = server.client();
+        for _ in 0..300 {
+            client.write(&request("POST", "/v1/data/p/allow", &[], QUESTION.as_bytes()));
+            assert_eq!(client.answer(false).result(), json!(true));
+        }
+    });
+    let metrics = server.admin("/metrics").text();
+    for reason in ["eval_deadline_exceeded", "eval_memory_limit"] {
+        let line = metrics.lines().find(|line| line.contains(reason) && line.starts_with("claimgate_decisions_total"));
+        assert!(line.is_some_and(|line| line.ends_with(" 4")), "{reason}: {line:?}\n{metrics}");
+    }
+}
+
 // === the end ===
 
 #[test]

@@ -26,6 +26,7 @@ mod opa_check;
 mod opa_differential;
 mod opa_generated;
 mod opa_identity;
+mod opa_reads;
 mod opa_rest;
 mod policy_hostile;
 mod readme;

@@ -54,11 +54,13 @@ pub(in crate::policy) struct Lowered {
     /// The bodies of each rule of the module.
     pub rules: Vec<Vec<Rule>>,
     pub found: Vec<(Found, String, Pos)>,
+    /// Is it Rego v1, by its settings or by an import?
+    pub is_v1: bool,
 }
 
 /// The rules of a module.
 pub(in crate::policy) fn module(module: &Module, names: &Names<'_>) -> Lowered {
-    let mut lowered = Lowered::default();
+    let mut lowered = Lowered { is_v1: module.rego_v1, ..Lowered::default() };
     for rule in &module.policy {
         let mut lowering = Lowering::new(names);
         let rules = lowering.rule(rule);
@@ -84,7 +86,7 @@ pub(in crate::policy) fn query(query: &Query, names: &Names<'_>) -> Lowered {
         body,
         vars: Rc::new(lowering.vars),
     };
-    Lowered { rules: vec![vec![rule]], found: lowering.found }
+    Lowered { rules: vec![vec![rule]], found: lowering.found, is_v1: true }
 }
 
 struct Lowering<'a> {

@@ -288,7 +288,7 @@ impl<'t> Outline<'t> {
 }
 
 /// Does an expression or head go on behind this token?
-fn continues(before: Option<(Kind, &str)>, field: bool) -> bool {
+pub(super) fn continues(before: Option<(Kind, &str)>, field: bool) -> bool {
     match before {
         Some((Kind::Word, word)) => {
             let open =
@@ -301,7 +301,7 @@ fn continues(before: Option<(Kind, &str)>, field: bool) -> bool {
 }
 
 /// Words that go on with a rule in a line of their own.
-fn is_tail(word: &str) -> bool {
+pub(super) fn is_tail(word: &str) -> bool {
     matches!(word, "as" | "contains" | "else" | "if" | "in" | "with")
 }
 

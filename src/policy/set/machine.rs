@@ -56,6 +56,8 @@ pub(super) struct Machine {
     used: BTreeSet<&'static str>,
     /// Builtins that have a function around them.
     pub(super) lowered: BTreeSet<String>,
+    /// Bytes that the builtins of one evaluation may make.
+    memory: usize,
     edits: Edits,
     rewritings: Rewritings,
     pub(super) origins: Arc<Origins>,
@@ -91,9 +93,10 @@ impl Machines {
         origins: &Arc<Origins>,
         data: &Value,
         facts: &Facts,
+        memory: usize,
     ) -> Result<Self, Vec<LoadError>> {
         let needed = lower::needed(&facts.rules);
-        let first = Machine::new(files, origins, data, facts, (needed.clone(), Care::Fast))?;
+        let first = Machine::new(files, origins, data, facts, (needed.clone(), Care::Fast, memory))?;
         let made = [OnceLock::from(Ok(first)), OnceLock::new(), OnceLock::new(), OnceLock::new()];
         Ok(Self { origins: Arc::clone(origins), needed, made })
     }
@@ -121,7 +124,13 @@ impl Machines {
         };
         let machine = cell.get_or_init(|| {
             let names = if all { builtins::names().map(str::to_owned).collect() } else { self.needed.clone() };
-            let machine = Machine::new(&set.files, &self.origins, &set.data, &set.facts, (names, care));
+            let machine = Machine::new(
+                &set.files,
+                &self.origins,
+                &set.data,
+                &set.facts,
+                (names, care, set.settings.max_memory_bytes),
+            );
             machine.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
         });
         machine.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
@@ -136,7 +145,7 @@ impl Machine {
         origins: &Arc<Origins>,
         data: &Value,
         facts: &Facts,
-        (lowered, care): (BTreeSet<String>, Care),
+        (lowered, care, memory): (BTreeSet<String>, Care, usize),
     ) -> Result<Self, Vec<LoadError>> {
         let mut edits = Edits::default();
         let mut rewritings = Rewritings::default();
@@ -176,6 +185,7 @@ impl Machine {
             strict: OnceLock::new(),
             used,
             lowered,
+            memory,
             edits,
             rewritings,
             origins: Arc::clone(origins),
@@ -195,7 +205,7 @@ impl Machine {
         builtins::register(&mut engine, extra, options.strict_builtin_errors);
         engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: CHECK_INTERVAL });
         engine.set_input(input.unwrap_or(Value::Undefined));
-        let _deadline = Deadline::start(limit, options.strict_builtin_errors);
+        let _deadline = Deadline::start(limit, options.strict_builtin_errors, self.memory);
         match panics::catch(|| work(&mut engine)) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {

@@ -318,7 +318,7 @@ impl Walker<'_> {
         }
     }
 
-    /// Notes the name of an imported document below `data`.
+    /// Notes the name of an imported document.
     fn alias(&mut self, span: &Span) {
         let name = span.text();
         if self.local(name).is_some() || root_of(name).is_some() {
@@ -327,7 +327,7 @@ impl Walker<'_> {
         let is_query = self.facts.kind == RuleKind::Query;
         let (from, path) = match self.imports.get(name) {
             Some((Root::Data, path)) => ("data", path.clone()),
-            Some((Root::Input, path)) if is_query => ("input", path.clone()),
+            Some((Root::Input, path)) => ("input", path.clone()),
             None if is_query && self.is_rule(name) => {
                 ("data", self.package.iter().map(String::as_str).chain([name]).map(str::to_owned).map(Some).collect())
             }
@@ -343,9 +343,7 @@ impl Walker<'_> {
     fn call(&mut self, expr: &Ref<Expr>, fcn: &Ref<Expr>, params: &[Ref<Expr>]) {
         let callee = self.function_named(fcn).or_else(|| dotted_name(fcn).map(Callee::Builtin));
         let Some(callee) = callee else { return };
-        if let (Callee::Function(_), Some((root, _))) = (&callee, flatten(fcn))
-            && self.facts.kind == RuleKind::Query
-        {
+        if let Some((root, _)) = flatten(fcn) {
             self.alias(root);
         }
         if let Callee::Builtin(name) = &callee {
@@ -374,6 +372,9 @@ impl Walker<'_> {
 
     /// Notes a name that is neither a rule nor a local variable nor below `input` or `data`.
     fn mention(&mut self, expr: &Expr, kind: MentionKind) {
+        if let Some((root, _)) = flatten(expr) {
+            self.alias(root);
+        }
         if self.resolve(expr).is_some() || self.function_named(expr).is_some() {
             return;
         }
