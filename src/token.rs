@@ -20,6 +20,7 @@ mod header;
 mod inspect;
 mod json;
 mod keys;
+mod lint;
 mod profile;
 mod signature;
 mod signing;
@@ -36,6 +37,7 @@ pub use self::{
     inspect::{Inspection, inspect},
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
+    lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,
     time::UnixTime,

@@ -1,6 +1,7 @@
 //! `claimgate token`: says of one token what the gate would say, step by step; decodes one without trusting it; makes
 //! development tokens and keys. What it prints is for the operator at the terminal: it repeats claims, and never keys.
 
+mod lint;
 mod mint;
 
 use std::{
@@ -46,8 +47,11 @@ Examples:
   # what does it say? (nothing is verified)
   claimgate token inspect - < token.txt
 
-Exit codes: 0 done or verified, 1 the token was refused, 2 wrong usage,
-configuration or key file";
+  # does it carry permissions, personal data, too much?
+  claimgate token lint - < token.txt
+
+Exit codes: 0 done or verified, 1 the token was refused or objected to,
+2 wrong usage, configuration or key file";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -81,6 +85,8 @@ enum Verb {
     Verify(VerifyArgs),
     /// Decode a token without verifying anything
     Inspect(InspectArgs),
+    /// Say what is unwise about a token, and what to do instead
+    Lint(lint::LintArgs),
     /// Sign a development token
     Mint(mint::MintArgs),
     /// Make a private key for development tokens
@@ -118,6 +124,7 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
     let result = match &args.verb {
         Verb::Verify(args) => verify(args),
         Verb::Inspect(args) => inspect(args),
+        Verb::Lint(args) => lint::lint(args),
         Verb::Mint(args) => mint::mint(args),
         Verb::Keygen(args) => mint::keygen(args),
     };

@@ -120,25 +120,8 @@ impl Payload {
         Ok(scopes)
     }
 
-    /// `typ: at+jwt` already says what the token is. Without it, what only other kinds of token carry gives them away.
-    ///
-    /// Keycloak writes the kind into a claim `typ`; its access tokens say `Bearer` there and may carry a `nonce`. Amazon
-    /// Cognito writes it into `token_use`.
     fn refuse_other_kinds(&self, explicitly_typed: bool) -> Result<(), TokenError> {
-        if self.0.contains_key("events") {
-            return Err(TokenError::NotAnAccessToken {
-                sign: "it has `events`, as logout and security event tokens do",
-            });
-        }
-        if explicitly_typed {
-            return Ok(());
-        }
-        match self.0.get("typ") {
-            None => {}
-            Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => return Ok(()),
-            Some(_) => return Err(TokenError::NotAnAccessToken { sign: "its claim `typ` is not `Bearer`" }),
-        }
-        match other_kind(&self.0) {
+        match sign_of_other_kind(&self.0, explicitly_typed) {
             Some(sign) => Err(TokenError::NotAnAccessToken { sign }),
             None => Ok(()),
         }
@@ -261,8 +244,23 @@ impl VerifiedClaims {
     }
 }
 
-/// What gives a claims set away as that of another kind of JWT, when no `typ` says what it is.
-pub(super) fn other_kind(claims: &Map<String, Value>) -> Option<&'static str> {
+/// What gives a claims set away as that of another kind of JWT.
+///
+/// `typ: at+jwt` already says what the token is. Without it, what only other kinds of token carry gives them away.
+/// Keycloak writes the kind into a claim `typ`; its access tokens say `Bearer` there and may carry a `nonce`. Amazon
+/// Cognito writes it into `token_use`.
+pub(super) fn sign_of_other_kind(claims: &Map<String, Value>, explicitly_typed: bool) -> Option<&'static str> {
+    if claims.contains_key("events") {
+        return Some("it has `events`, as logout and security event tokens do");
+    }
+    if explicitly_typed {
+        return None;
+    }
+    match claims.get("typ") {
+        None => {}
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => return None,
+        Some(_) => return Some("its claim `typ` is not `Bearer`"),
+    }
     if claims.get("token_use").is_some_and(|kind| kind != "access") {
         return Some("its claim `token_use` is not `access`");
     }
@@ -285,7 +283,7 @@ fn size(value: &Value) -> u64 {
 }
 
 /// A string, or an array of nothing but strings.
-fn strings(value: &Value) -> Option<Vec<String>> {
+pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(one) => Some(vec![one.clone()]),
         Value::Array(many) => many.iter().map(|entry| entry.as_str().map(str::to_owned)).collect(),

@@ -20,10 +20,10 @@ pub(super) struct Header {
     pub(super) key_id: Option<String>,
 }
 
-const KEY_ID_MAX_BYTES: usize = 256;
+pub(super) const KEY_ID_MAX_BYTES: usize = 256;
 
 /// Members that change what is signed (`b64`, `zip`) or that belong to encryption.
-const FORBIDDEN: [&str; 9] = ["b64", "zip", "enc", "epk", "apu", "apv", "p2c", "p2s", "iv"];
+pub(super) const FORBIDDEN: [&str; 9] = ["b64", "zip", "enc", "epk", "apu", "apv", "p2c", "p2s", "iv"];
 
 /// JWTs that are not access tokens, by `typ`. No profile may list them.
 const OTHER_KINDS: [(&str, &str); 18] = [

@@ -92,6 +92,11 @@ impl Times {
         )
     }
 
+    /// Is there such a date, and of a valid type?
+    pub(super) fn is_date(claims: &Map<String, Value>, claim: &'static str) -> bool {
+        matches!(date(claims, claim), Ok(Some(_)))
+    }
+
     /// `exp` in Unix seconds, rounded down.
     pub(super) fn expires_at(self) -> i64 {
         self.expires.floor

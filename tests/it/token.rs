@@ -3,6 +3,7 @@
 
 mod attacks;
 mod keys;
+mod lint;
 mod must_have;
 mod properties;
 mod table;

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// Runs `claimgate token …` in `directory` with `stdin`; returns exit code, stdout and stderr.
-fn run(directory: &Path, arguments: &[&str], stdin: &[u8]) -> (i32, String, String) {
+pub(super) fn run(directory: &Path, arguments: &[&str], stdin: &[u8]) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_claimgate"))
         .arg("token")
         .args(arguments)
