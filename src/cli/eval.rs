@@ -247,12 +247,15 @@ fn evaluate(args: &EvalArgs) -> Result<Answer, Failure> {
     let mut coverage = Coverage::new(&set);
     let begun = Instant::now();
     // OPA leaves trailing white space out of the text of an expression.
-    let ask = || set.query(query.trim_end(), input, &options);
+    let ask = || set.query(query.trim_end(), input.clone(), &options);
     let result = match &mut coverage {
         Some(coverage) => coverage.record(ask),
         None => ask(),
     };
-    let result = result.map_err(|error| Failure::Rego(vec![Complaint::from(&error)]))?;
+    let result = result.map_err(|error| {
+        let error = set.with_conflicting_values(error, input.as_ref(), &options);
+        Failure::Rego(vec![Complaint::from(&error)])
+    })?;
     let metrics = [
         ("timer_rego_load_files_ns", read),
         ("timer_rego_module_compile_ns", compiled),

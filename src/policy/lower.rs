@@ -38,7 +38,12 @@ use super::{
     syntax::{self, Alias, Mention, MentionKind, Names, Root, RuleFacts},
 };
 
-pub(super) use self::{cover::instrument, lex::comments, render::template_string, rewrite::characters};
+pub(super) use self::{
+    cover::instrument,
+    lex::comments,
+    render::{template_string, term_text},
+    rewrite::characters,
+};
 
 /// Where the functions are; `data.system` is in no document that is asked for as a whole.
 const PACKAGE: &str = "system.claimgate";

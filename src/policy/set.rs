@@ -1,6 +1,7 @@
 //! [`PolicySet`]: sources → checked modules on a prepared engine, and `data.<path>` → [`Outcome`]. It holds no state
 //! that an evaluation changes.
 
+mod conflicts;
 mod explain;
 mod machine;
 

@@ -3,7 +3,7 @@
 
 mod growth;
 mod pattern;
-mod walk;
+pub(super) mod walk;
 
 use std::collections::{HashMap, HashSet};
 
@@ -267,6 +267,12 @@ pub(super) fn imported(module: &Module) -> impl Iterator<Item = Imported> {
 /// What the imports of a module stand for.
 pub(super) fn imports(module: &Module) -> HashMap<String, (Root, Vec<Segment>)> {
     imported(module).map(|import| (import.alias, (import.root, import.path))).collect()
+}
+
+/// What a rule defines, and where.
+pub(super) fn defined(module: &Module, rule: &Rule) -> Option<(RuleKind, Vec<Segment>)> {
+    let path: Vec<Segment> = package_path(module).into_iter().map(Some).chain(head_path(rule)?.1).collect();
+    Some((RuleKind::of(rule, &path), path))
 }
 
 /// The facts of every rule of a module.

@@ -61,7 +61,10 @@ fn ours(case: &Case) -> String {
     match set.evaluate(&path, None, &EvalOptions::default()) {
         Ok(Outcome::Value(value)) => to_opa_json(&value),
         Ok(Outcome::Undefined) => "undefined".to_owned(),
-        Err(error) => format!("{}: {}", error.code(), error.text().replace('\n', "\\n")),
+        Err(error) => {
+            let error = set.with_conflicting_values(error, None, &EvalOptions::default());
+            format!("{}: {}", error.code(), error.text().replace('\n', "\\n"))
+        }
     }
 }
 

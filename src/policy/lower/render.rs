@@ -37,6 +37,12 @@ pub(in crate::policy) fn template_string(args: &[Value]) -> Result<Value, Builti
     Ok(Value::from(text))
 }
 
+/// A value as OPA writes terms; `None` when that would be too long.
+pub(in crate::policy) fn term_text(value: &Value) -> Option<String> {
+    let mut text = String::new();
+    term(value, &mut text).ok().map(|()| text)
+}
+
 fn within(text: &str) -> Result<(), BuiltinError> {
     if text.len() > MAX_BYTES {
         return Err(BuiltinError::Limit(format!("string would be larger than {MAX_BYTES} bytes")));

@@ -445,7 +445,7 @@ impl Walker<'_> {
 }
 
 /// A step of a reference, as Rego.
-fn step(name: &str) -> String {
+pub(in crate::policy) fn step(name: &str) -> String {
     const KEYWORDS: [&str; 15] = [
         "as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null", "package", "some",
         "true", "with",
