@@ -29,12 +29,6 @@ pub(super) struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// Does any of them stand on the command line?
-    pub(super) fn is_given(&self) -> bool {
-        let lists = [&self.bundles, &self.data, &self.allow_http_send, &self.set];
-        self.config.is_some() || lists.iter().any(|list| !list.is_empty())
-    }
-
     /// The configuration's origin; `flags` are those of the verb itself and win over `--set`.
     pub(super) fn origin(&self, flags: Vec<Override>) -> Origin {
         let append = |flag: &str, key, value: &String| Override::Append {

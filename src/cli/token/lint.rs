@@ -101,7 +101,8 @@ pub(super) fn lint(args: &LintArgs) -> Result<ExitCode, String> {
             Err(exit) => return Ok(exit.into()),
         }
     } else {
-        if args.settings.is_given() {
+        let origin = args.settings.origin(Vec::new());
+        if origin.file.is_some() || !origin.overrides.is_empty() {
             return Err(
                 "a configuration says nothing about one token; give `--policy` too, or no configuration".to_owned()
             );

@@ -111,6 +111,23 @@ proptest! {
     }
 
     #[test]
+    fn kept_claims_hold_exactly_when_the_token_would_be_verified_anew(
+        exp in 1_i64..90_000, nbf in -200_i64..=30, iat in -1000_i64..=0, fraction in 0_u8..10, later in -2000_i64..100_000,
+    ) {
+        let changes = [
+            ("exp".to_owned(), Some(format!("{}.{fraction}", NOW + exp))),
+            ("nbf".to_owned(), Some(format!("{}.{fraction}", NOW + nbf - 1))),
+            ("iat".to_owned(), Some(format!("{}", NOW + iat))),
+        ];
+        let text = Draft { claims: object_text(&CLAIMS, &changes, ""), ..Draft::good() }.sign();
+        if let (_, Ok(claims)) = verdict(&text, NOW) {
+            let profile = WORLD.profiles.get(claims.issuer()).unwrap();
+            let kept = claims.check_times(profile, UnixTime(NOW + later)).err();
+            prop_assert_eq!(kept, verdict(&text, NOW + later).1.err());
+        }
+    }
+
+    #[test]
     fn no_clock_panics_or_revives_a_token(now in any::<i64>()) {
         let answer = verdict(&GOOD[0], now).0;
         let inside = (NOW - 30..NOW + 330).contains(&now);

@@ -124,6 +124,30 @@ fn a_refused_token_is_explained_by_step_and_code() {
 }
 
 #[test]
+fn a_profile_is_strict_usual_or_a_list_of_types() {
+    let (directory, _) = set_up();
+    let at = directory.path();
+    let plain = mint(at, &["--claim", "aud=folders"]);
+    let whole = mint(at, &["--claim", "aud=folders", "--claim", "client_id=web", "--claim", "jti=j-1"]);
+    let untyped = mint(at, &["--claim", "aud=folders", "--typ", "JWT"]);
+    let own = mint(at, &["--claim", "aud=folders", "--typ", "application/own+jwt"]);
+    let yaml = fs::read_to_string(at.join("claimgate.yaml")).expect("readable");
+    for (types, accepted) in [
+        ("[rfc9068]", [false, true, false, false]),
+        ("[at+jwt]", [true, true, false, false]),
+        ("[jwt-or-at+jwt]", [true, true, true, false]),
+        ("[application/AT+JWT, own+jwt]", [true, true, false, true]),
+    ] {
+        fs::write(at.join("profile.yaml"), yaml.replace("[ES256]", &format!("[ES256]\n    types: {types}")))
+            .expect("written");
+        for (token, accepted) in [&plain, &whole, &untyped, &own].into_iter().zip(accepted) {
+            let (code, _, steps) = run(at, &["verify", "-c", "profile.yaml", "-"], token.as_bytes());
+            assert_eq!(code, i32::from(!accepted), "{types}: {steps}");
+        }
+    }
+}
+
+#[test]
 fn only_the_signature_is_checked_with_keys() {
     let (directory, token) = set_up();
     let at = directory.path();
