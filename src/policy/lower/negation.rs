@@ -41,8 +41,13 @@ pub(super) fn of_module(
             Rule::Default { value, .. } => negations.expr(value),
             Rule::Spec { head, bodies, .. } => {
                 negations.head(head);
-                for body in bodies {
-                    negations.body(text, &body.query);
+                for (index, body) in bodies.iter().enumerate() {
+                    let terms: Vec<&Expr> = match &body.assign {
+                        Some(assign) => vec![&assign.value],
+                        None if index == 0 => terms(head),
+                        None => Vec::new(),
+                    };
+                    negations.body(text, &body.query, &terms);
                     if let Some(assign) = &body.assign {
                         negations.expr(&assign.value);
                     }
@@ -122,17 +127,37 @@ impl Negations<'_> {
         }
     }
 
-    /// A body may be one statement without braces.
-    fn body(&mut self, text: &str, query: &Query) {
+    /// A body may be one statement without braces. `terms` are those of its head: where one of them is undefined, OPA goes on
+    /// with the next solution, and the engine would forget all of them.
+    fn body(&mut self, text: &str, query: &Query, terms: &[&Expr]) {
         let known = self.found.len();
         self.query(query);
+        let Some(last) = query.stmts.last() else { return };
+        let mut needed = Vec::new();
+        if iterates(query) {
+            terms.iter().for_each(|term| inner(term, self.is_document, &mut needed));
+        }
+        let (_, end) = extent(text, last);
+        if !needed.is_empty() {
+            let mut printer = Printer::new(self.is_document, MOST.saturating_sub(self.printed));
+            let terms: Vec<String> = needed.into_iter().map(|term| printer.expr(term)).collect();
+            let guard = format!("; [{}] != null", terms.join(", "));
+            self.printed =
+                self.printed.saturating_add(guard.len()).saturating_add(usize::from(printer.is_spent()) * MOST);
+            self.found.push((end, guard));
+        }
         if let [statement] = query.stmts.as_slice()
             && statement.span.start == query.span.start
-            && let (start, end) = extent(text, statement)
-            && let Some((at, guard)) = self.found.get_mut(known)
-            && *at == start
+            && self.found.len() > known
         {
-            guard.insert_str(0, "{ ");
+            let (start, end) = extent(text, statement);
+            let at_end = self.found.iter().skip(known).any(|(at, _)| *at == end);
+            match self.found.get_mut(known) {
+                Some((at, guard)) if *at == start => guard.insert_str(0, "{ "),
+                _ if at_end => self.found.insert(known, (start, "{ ".to_owned())),
+                // Only closures have guards.
+                _ => return,
+            }
             self.found.push((end, " }".to_owned()));
         }
     }
@@ -176,6 +201,45 @@ impl Negations<'_> {
             other => parts(other).into_iter().for_each(|part| self.expr(part)),
         }
     }
+}
+
+/// The terms of a head.
+fn terms(head: &RuleHead) -> Vec<&Expr> {
+    let (refr, value) = match head {
+        RuleHead::Compr { refr, assign, .. } | RuleHead::Func { refr, assign, .. } => {
+            (refr, assign.as_ref().map(|assign| &assign.value))
+        }
+        RuleHead::Set { refr, key, .. } => (refr, key.as_ref()),
+    };
+    let mut found: Vec<&Expr> = value.into_iter().map(|value| &**value).collect();
+    let mut at = refr;
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = at.as_ref() {
+        if let Expr::RefBrack { index, .. } = at.as_ref() {
+            found.push(index);
+        }
+        at = refr;
+    }
+    found
+}
+
+/// May a body have more than one solution?
+fn iterates(query: &Query) -> bool {
+    fn within(expr: &Expr) -> bool {
+        match expr {
+            Expr::RefBrack { index, .. }
+                if matches!(index.as_ref(), Expr::Var { .. } | Expr::Array { .. } | Expr::Object { .. }) =>
+            {
+                true
+            }
+            Expr::Call { fcn, .. } if fcn.span().text() == "walk" => true,
+            other => parts(other).into_iter().any(|part| within(part)),
+        }
+    }
+    query.stmts.iter().any(|statement| match &statement.literal {
+        Literal::SomeIn { .. } => true,
+        Literal::Expr { expr, .. } => within(expr),
+        _ => false,
+    })
 }
 
 /// What OPA takes out of an expression that is a statement.
@@ -230,6 +294,35 @@ fn inner<'e>(expr: &'e Expr, is_document: &dyn Fn(&str) -> bool, needed: &mut Ve
 
 #[cfg(test)]
 mod tests {
+    /// What OPA 1.22.2 says where `input` is `{"o": {}, "xs": [1, 2, 3]}`.
+    #[test]
+    fn a_head_without_a_value_loses_its_own_solution_only() {
+        for (rule, want) in [
+            ("r contains input.xs[i] if some i in [1, \"a\"]", "[2]"),
+            ("r contains input.xs[i] if { some i in [\"a\", 1] }", "[2]"),
+            ("r contains upper(data.p.names[i]) if {\n some i in [7, 1, 8] # why\n}", "[\"B\"]"),
+            ("r[i] := input.xs[i] if some i in [1, \"a\"]", "{\"1\":2}"),
+            ("r[names[i]] := i if some i in [1, 9]", "{\"b\":1}"),
+            ("r := input.xs[i] if some i in [9, 1]", "2"),
+            ("r := 1 if input.no\nelse := input.xs[i] if some i in [9, 1]", "2"),
+            ("f(x) := x[i] if some i in [9, 1]\nr := f(input.xs)", "2"),
+            ("r contains input.xs[i] if names[i]", "[1,2]"),
+            ("r contains [i, input.xs[i] + 1] if some i in [1, 5]", "[[1,3]]"),
+        ] {
+            let text = format!("package p\nnames := [\"a\", \"b\"]\n{rule}");
+            let file = SourceFile { path: "p.rego".to_owned(), bytes: text.into_bytes() };
+            let kind = SourceKind::Plain { prefix: Vec::new() };
+            let source = Source { name: String::new(), origin: "p".to_owned(), kind, files: vec![file] };
+            let set = PolicySet::load(vec![source], &Settings::default())
+                .unwrap_or_else(|errors| panic!("{rule}: {errors:?}"));
+            let input = parse_json("{\"o\": {}, \"xs\": [1, 2, 3]}").unwrap();
+            let found = set.evaluate(&DataPath::from_slash("p/r"), Some(input), &EvalOptions::default());
+            let found = found.unwrap_or_else(|error| panic!("{rule}: {error}"));
+            let Outcome::Value(value) = found else { panic!("{rule}: undefined") };
+            assert_eq!(crate::policy::to_opa_json(&value), want, "{rule}");
+        }
+    }
+
     use crate::policy::{
         DataPath, EvalOptions, Outcome, PolicySet, Settings, Source, SourceFile, SourceKind, parse_json,
     };
