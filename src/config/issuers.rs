@@ -14,8 +14,8 @@ use crate::{
     token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
 };
 
-/// Names of all algorithms.
-const ALGORITHMS: [(&str, Algorithm); 13] = [
+/// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
+const ALGORITHMS: [(&str, Algorithm); 17] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
     ("RS512", Algorithm::RS512),
@@ -29,6 +29,10 @@ const ALGORITHMS: [(&str, Algorithm); 13] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
     ("HS512", Algorithm::HS512),
+    ("ESP256", Algorithm::ES256),
+    ("ESP384", Algorithm::ES384),
+    ("ESP512", Algorithm::ES512),
+    ("Ed25519", Algorithm::EdDSA),
 ];
 /// What identity providers sign with today. Shared secrets are never a default.
 const DEFAULT_ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
@@ -128,6 +132,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
         key_origin: origin,
+        introspection: None,
     };
     claims.finish();
     settings
@@ -152,7 +157,10 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
                 );
                 section.problem_at(name, message);
             }
-            algorithms.push(algorithm);
+            // Two names of one algorithm are no mistake.
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
         }
     }
     algorithms
