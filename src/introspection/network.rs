@@ -129,8 +129,7 @@ impl Network {
             StatusCode::BAD_REQUEST => return Err(IntrospectionFault::Rejected(response.status.as_u16())),
             status => return Err(IntrospectionFault::Status(status.as_u16())),
         }
-        let (form, wanted) =
-            if self.settings.signed { (AnswerForm::Signed, SIGNED) } else { (AnswerForm::Json, JSON) };
+        let (form, wanted) = if self.settings.signed { (AnswerForm::Signed, SIGNED) } else { (AnswerForm::Json, JSON) };
         let mut types = response.headers.get_all(header::CONTENT_TYPE).iter();
         let found = types.next().and_then(|value| value.to_str().ok()).filter(|_| types.next().is_none());
         let essence = found.and_then(|value| value.split(';').next()).map(str::trim);
