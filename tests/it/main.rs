@@ -16,6 +16,7 @@ mod fuzz;
 mod http_send;
 mod http_send_doors;
 mod http_send_tls;
+mod introspection;
 mod jwks;
 mod kubernetes;
 mod limits;
