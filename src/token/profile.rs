@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     algorithm::Algorithm,
     compact::Limits,
     error::{TokenError, Untrusted},
     header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
+    time::TimeRules,
 };
 
 /// The rules for one `iss`, as written by the operator and not yet checked.
@@ -31,6 +34,12 @@ pub struct ProfileSettings {
     pub leeway: Duration,
     /// Longest accepted `exp - iat` (or `exp - now` when there is no `iat`).
     pub max_lifetime: Duration,
+    /// Longest time since `iat`, which must be there then; `None`: any.
+    pub max_age: Option<Duration>,
+    /// Most claims; default: as many as [`Limits`] let through.
+    pub max_claims: usize,
+    /// Most elements of any one list, at whatever depth; default: as many as [`Limits`] let through.
+    pub max_array: usize,
     /// Claims that must be there besides `iss`, `aud`, `exp`.
     pub required_claims: Vec<String>,
     /// Projection: claims that policy may see under `input.token.claims`.
@@ -108,6 +117,9 @@ impl Default for ProfileSettings {
             types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
             leeway: Duration::from_secs(30),
             max_lifetime: Duration::from_secs(24 * 3600),
+            max_age: None,
+            max_claims: usize::MAX,
+            max_array: usize::MAX,
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
@@ -197,8 +209,25 @@ impl IssuerProfile {
         self.settings.leeway
     }
 
-    pub(super) fn max_lifetime(&self) -> Duration {
-        self.settings.max_lifetime
+    /// What the dates are held against.
+    pub(super) fn time_rules(&self) -> TimeRules {
+        let ProfileSettings { leeway, max_lifetime, max_age, .. } = self.settings;
+        TimeRules { leeway, max_lifetime, max_age }
+    }
+
+    /// Holds the size of a claims set against this profile.
+    pub(super) fn check_size(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let ProfileSettings { max_claims, max_array, .. } = self.settings;
+        if claims.len() > max_claims {
+            return Err(TokenError::TooManyClaims { found: claims.len(), limit: max_claims });
+        }
+        for (claim, value) in claims {
+            let found = longest_array(value);
+            if found > max_array {
+                return Err(TokenError::ArrayTooLong { claim: Untrusted::new(claim), found, limit: max_array });
+            }
+        }
+        Ok(())
     }
 
     /// `typ` and `alg` against this profile.
@@ -232,6 +261,15 @@ impl IssuerProfile {
     pub(super) fn shown_types(&self) -> String {
         let names = self.settings.types.iter().map(String::as_str);
         join(names.chain(self.accepts_no_type.then_some("no `typ`")))
+    }
+}
+
+/// The length of the longest list in a value. Its depth was bounded when it was read.
+fn longest_array(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(longest_array).fold(items.len(), usize::max),
+        Value::Object(members) => members.values().map(longest_array).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -372,6 +410,9 @@ impl Problems {
             let seconds = settings.leeway.as_secs();
             self.add("leeway", format!("{seconds} s is more than 300 s; synchronise the clocks instead"));
         }
+        if settings.max_age.is_some_and(|age| age.as_secs() == 0) {
+            self.add("max_age", "no token is younger than a second; leave it out for tokens of any age");
+        }
         if settings.max_lifetime.as_secs() == 0 {
             self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
         }
@@ -443,4 +484,36 @@ fn expand(names: &[String]) -> Vec<String> {
 /// `a, b, c`, for messages.
 pub(super) fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{IssuerProfile, ProfileSettings};
+
+    fn check(claims: &Value, expected: Result<(), &str>) {
+        let settings = ProfileSettings {
+            issuer: "https://idp.example".to_owned(),
+            audiences: vec!["folders".to_owned()],
+            max_claims: 4,
+            max_array: 3,
+            ..ProfileSettings::default()
+        };
+        let profile = IssuerProfile::new(settings).unwrap();
+        let found = profile.check_size(claims.as_object().unwrap()).map_err(|error| error.code());
+        assert_eq!(found, expected, "{claims}");
+    }
+
+    #[test]
+    fn claims_and_lists_are_counted_wherever_they_stand() {
+        check(&json!({}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": {"e": 1, "f": 2, "g": 3, "h": 4, "i": 5}}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}), Err("too_many_claims"));
+        check(&json!({"a": [1, 2, 3]}), Ok(()));
+        check(&json!({"a": [1, 2, 3, 4]}), Err("array_too_long"));
+        check(&json!({"a": [[1, 2], [3, 4], [5, 6]]}), Ok(()));
+        check(&json!({"a": {"b": [{"c": [1, 2, 3, 4]}]}}), Err("array_too_long"));
+        check(&json!({"aud": ["1", "2", "3", "4"]}), Err("array_too_long"));
+    }
 }
