@@ -23,9 +23,11 @@ mod json;
 mod keys;
 mod lint;
 mod profile;
+mod profiles;
 mod signature;
 mod signing;
 mod time;
+mod untrusted;
 mod verify;
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    error::{Fault, TokenError, Untrusted},
+    error::{Fault, TokenError},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -43,9 +45,11 @@ pub use self::{
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
-    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
+    profiles::Profiles,
     signing::SigningKey,
     time::UnixTime,
+    untrusted::Untrusted,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 

@@ -1,13 +1,8 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-use std::fmt;
-
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
-
-/// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Untrusted(String);
+pub(super) use super::untrusted::Untrusted;
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, untrusted::OrAbsent};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,9 +335,6 @@ pub enum TokenError {
     Introspection(IntrospectionError),
 }
 
-/// Shows a value that a token may lack.
-struct OrAbsent<'a>(Option<&'a Untrusted>);
-
 // === impl TokenError ===
 
 impl TokenError {
@@ -486,43 +478,6 @@ impl TokenError {
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
-        }
-    }
-}
-
-// === impl Untrusted ===
-
-impl Untrusted {
-    const MAX_CHARACTERS: usize = 64;
-
-    pub(super) fn new(text: &str) -> Self {
-        let mut shown: String = text.chars().take(Self::MAX_CHARACTERS).flat_map(char::escape_default).collect();
-        if text.chars().nth(Self::MAX_CHARACTERS).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown)
-    }
-}
-
-impl fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.0)
-    }
-}
-
-impl fmt::Debug for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-// === impl OrAbsent ===
-
-impl fmt::Display for OrAbsent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(text) => text.fmt(f),
-            None => f.write_str("absent"),
         }
     }
 }

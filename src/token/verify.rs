@@ -8,7 +8,8 @@ use super::{
     error::{TokenError, Untrusted},
     header::Header,
     keys::{KeyMiss, KeyRing, KeySet},
-    profile::{IssuerProfile, Profiles},
+    profile::IssuerProfile,
+    profiles::Profiles,
     signature::VerifyKey,
     time::{Times, UnixTime},
 };
