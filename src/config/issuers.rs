@@ -117,6 +117,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
         key_origin: origin,
+        ..ProfileSettings::default()
     };
     claims.finish();
     settings
