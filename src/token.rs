@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod header;
 mod inspect;
+mod introspection;
 mod json;
 mod keys;
 mod lint;
@@ -40,6 +41,10 @@ pub use self::{
     error::{Fault, TokenError, Untrusted},
     event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
+    introspection::{
+        AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
+        IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
+    },
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},

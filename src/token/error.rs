@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{algorithm::Algorithm, json::JsonFault};
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
 
 /// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Fault {
     Token,
     /// The issuer's keys were never had: 503.
     Keys,
+    /// The issuer could not be asked about the token, or its answer is of no use: 503.
+    Issuer,
 }
 
 /// Why a token was refused: the first check that failed.
@@ -314,6 +316,11 @@ pub enum TokenError {
         /// The profile.
         issuer: String,
     },
+
+    // introspection
+    /// The issuer was asked about the token, or could not be.
+    #[error("{0}")]
+    Introspection(IntrospectionError),
 }
 
 /// Shows a value that a token may lack.
@@ -384,11 +391,12 @@ impl TokenError {
             Self::SenderConstrained => "sender_constrained",
             Self::StatusMalformed { .. } => "status_malformed",
             Self::StatusListElsewhere { .. } => "status_list_elsewhere",
+            Self::Introspection(error) => error.code(),
         }
     }
 
-    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`
-    /// or `claims`.
+    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`,
+    /// `claims` or, where the issuer is asked, `introspection`.
     #[must_use]
     pub const fn step(&self) -> &'static str {
         match self {
@@ -434,6 +442,7 @@ impl TokenError {
             | Self::SenderConstrained
             | Self::StatusMalformed { .. }
             | Self::StatusListElsewhere { .. } => "claims",
+            Self::Introspection(_) => "introspection",
         }
     }
 
@@ -442,6 +451,7 @@ impl TokenError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::KeysNeverHad { .. } => Fault::Keys,
+            Self::Introspection(error) => error.fault(),
             _ => Fault::Token,
         }
     }
@@ -452,6 +462,7 @@ impl TokenError {
         match self {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
+            Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
         }
     }

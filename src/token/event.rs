@@ -60,7 +60,7 @@ pub enum Effect {
     Nothing(Unmoved),
 }
 
-/// Ends the tokens of one subject, session, tenant or `jti` that were issued at or before a time.
+/// Ends the tokens of one subject, session or `jti` that were issued at or before a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The configured issuer of the tokens.
@@ -78,8 +78,6 @@ pub enum Whose {
     Subject(String),
     /// Those with this `sid`.
     Session(String),
-    /// Those of this tenant.
-    Tenant(String),
     /// The one with this `jti`.
     Token(String),
 }

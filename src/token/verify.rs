@@ -3,7 +3,7 @@
 
 use super::{
     algorithm::Algorithm,
-    claims::{Payload, VerifiedClaims},
+    claims::{Payload, VerifiedClaims, Voucher},
     compact::{Compact, EmptyPayload, Limits, RawToken},
     error::{TokenError, Untrusted},
     header::Header,
@@ -113,7 +113,7 @@ fn run(
 
     let explicitly_typed = header.typ.as_deref() == Some("at+jwt");
     let carried = payload.claims().len();
-    let claims = VerifiedClaims::judge(&signature, payload, times, explicitly_typed, profile)?;
+    let claims = VerifiedClaims::judge(&Voucher::Signature(&signature), payload, times, explicitly_typed, profile)?;
     observer.passed("claims", || shown_claims(&claims, carried, profile));
     Ok(claims)
 }

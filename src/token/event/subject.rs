@@ -70,8 +70,8 @@ fn aliases(subject: &Map<String, Value>, transmitter: &Transmitter) -> Result<Re
 
 /// A user, a session, a tenant and more, which hold together (Shared Signals Framework 1.0 §3.2). What tokens can be
 /// found by is taken: for a revoked session the session before its user, for other events the user. What cannot be
-/// narrowed down, such as a user's tokens on one device, ends more, never less; a tenant ends only when nothing else is
-/// named.
+/// narrowed down, such as a user's tokens on one device, ends more, never less. A tenant alone names nobody here: tenants
+/// are those of all issuers, and a transmitter speaks for one.
 fn complex(
     subject: &Map<String, Value>,
     kind: EventKind,
@@ -87,7 +87,6 @@ fn complex(
     };
     let user = member("user", Whose::Subject)?;
     let session = member("session", Whose::Session)?;
-    let tenant = member("tenant", Whose::Tenant)?;
     let named = if kind == EventKind::SessionRevoked { [session, user] } else { [user, session] };
     let mut why = None;
     for found in named.into_iter().flatten() {
@@ -96,13 +95,11 @@ fn complex(
             Err(unmoved) => why = why.or(Some(unmoved)),
         }
     }
-    // `format` and one member.
-    let is_alone = subject.len() == 2;
-    match (why, tenant) {
-        (None, Some(tenant)) if is_alone => Ok(tenant),
-        (None, None) if subject.len() < 2 => Err(EventError::SubjectMalformed),
-        (why, _) => Ok(Err(why.unwrap_or(Unmoved::UnmappedSubject))),
+    // `format` alone.
+    if subject.len() < 2 {
+        return Err(EventError::SubjectMalformed);
     }
+    Ok(Err(why.unwrap_or(Unmoved::UnmappedSubject)))
 }
 
 fn format(subject: &Map<String, Value>) -> Result<&str, EventError> {
