@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     compact::Limits,
+    event::Transmitter,
     profile::{IssuerProfile, ProfileError},
 };
 
@@ -14,6 +15,7 @@ pub struct Profiles {
     /// Who is asked about tokens that name no issuer.
     opaque: Option<String>,
     limits: Limits,
+    transmitters: Vec<Transmitter>,
 }
 
 // === impl Profiles ===
@@ -46,7 +48,19 @@ impl Profiles {
                 });
             }
         }
-        Ok(Self { by_issuer, opaque, limits: Limits::default() })
+        Ok(Self { by_issuer, opaque, limits: Limits::default(), transmitters: Vec::new() })
+    }
+
+    /// The same table with those who may send security event tokens.
+    #[must_use]
+    pub fn with_transmitters(self, transmitters: Vec<Transmitter>) -> Self {
+        Self { transmitters, ..self }
+    }
+
+    /// Those who may send security event tokens.
+    #[must_use]
+    pub fn transmitters(&self) -> &[Transmitter] {
+        &self.transmitters
     }
 
     /// The same table with other limits.
