@@ -31,6 +31,7 @@
 //! | 3 | [`authorize`] | outcome + caller → `Decision`; the only place that makes a `Permit` |
 //! | 4 | [`telemetry`] | decision log, metrics, log set-up |
 //! | 4 | [`outbound`] | the requests that policies send (`http.send`): who may be asked, and for how much |
+//! | 4 | [`revocation`] | tokens that were taken back while the program runs, and their journal |
 //! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
 //! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
 //! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
@@ -62,6 +63,7 @@ pub mod authorize;
 
 pub mod outbound;
 pub mod reload;
+pub mod revocation;
 pub mod telemetry;
 
 pub mod serve;

@@ -22,6 +22,7 @@ mod json;
 mod keys;
 mod lint;
 mod profile;
+mod revocation;
 mod signature;
 mod signing;
 mod time;
@@ -39,6 +40,10 @@ pub use self::{
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
     time::UnixTime,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},

@@ -98,7 +98,7 @@ pub(super) async fn identify(
     };
     let began = Instant::now();
     let look = |snapshot: &Snapshot| match &presented {
-        Some(raw) => app.tokens.identify(snapshot, raw, SystemTime::now()),
+        Some(raw) => app.tokens.identify(snapshot, raw, app.world(), SystemTime::now()),
         None => authorize::identify(snapshot, None, SystemTime::now()).map(KnownCaller::new),
     };
     let mut result = look(&snapshot);
@@ -113,8 +113,8 @@ pub(super) async fn identify(
     match result {
         Ok(caller) => Ok(Identified { snapshot, caller, verification }),
         Err(reason) => {
-            if let DenyReason::Token(error) = &reason {
-                app.telemetry.metrics().verification_failed(error.code());
+            if matches!(reason, DenyReason::Token(_) | DenyReason::Revoked(_)) {
+                app.telemetry.metrics().verification_failed(reason.code());
             }
             Err(unidentified(snapshot, Cause::Denied(reason), verification))
         }

@@ -1,7 +1,8 @@
 //! Tokens that were verified a moment ago. A hit saves the parsing and the signature; it never changes an answer.
 //!
 //! An entry is found by SHA-256 over the whole token and counts only with the very profiles and keys it was made with.
-//! What time alone can change, the dates, is checked on every hit. Refusals are not remembered, so a key that arrives
+//! What time alone can change, the dates, is checked on every hit, and so is everything that the world may have said about
+//! the token since ([`authorize::admit`]). Refusals are not remembered, so a key that arrives
 //! late helps at once, and a flood of bad tokens pushes nothing out. Bounded by entries and by bytes.
 
 use std::{sync::Arc, time::SystemTime};
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::SystemTime};
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
-    authorize::{self, DenyReason},
+    authorize::{self, DenyReason, World},
     input::KnownCaller,
     snapshot::Snapshot,
     telemetry::Counter,
@@ -25,7 +26,7 @@ pub struct TokenCacheSettings {
     pub bytes: usize,
 }
 
-/// The cache. Answers exactly as [`authorize::identify`] does.
+/// The cache. Answers exactly as [`authorize::identify`] and then [`authorize::admit`] do.
 #[derive(Debug)]
 pub(super) struct VerifiedTokens {
     /// `None`: off.
@@ -66,16 +67,25 @@ impl VerifiedTokens {
         Self { cache, hits, misses }
     }
 
-    /// Who presents this token, according to `snapshot`, at `now`.
+    /// Who presents this token, according to `snapshot` and `world`, at `now`.
     ///
     /// # Errors
-    /// As [`authorize::identify`].
+    /// As [`authorize::identify`] and [`authorize::admit`].
     pub(super) fn identify(
         &self,
         snapshot: &Snapshot,
         raw: &RawToken,
+        world: World<'_>,
         now: SystemTime,
     ) -> Result<KnownCaller, DenyReason> {
+        let known = self.verify(snapshot, raw, now)?;
+        if let Caller::Verified(claims) = known.caller() {
+            authorize::admit(snapshot, claims, world, now)?;
+        }
+        Ok(known)
+    }
+
+    fn verify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<KnownCaller, DenyReason> {
         let verify = || authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
         let Some(cache) = &self.cache else { return verify() };
         let Some(fingerprint) = raw.fingerprint(snapshot.profiles.limits()) else { return verify() };
@@ -120,7 +130,10 @@ impl Weighter<Fingerprint, Entry> for Weight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::{
+        cell::Cell,
+        time::{Duration, UNIX_EPOCH},
+    };
 
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -129,7 +142,10 @@ mod tests {
     use crate::{
         policy::{PolicySet, Settings},
         snapshot::Anonymous,
-        token::{Algorithm, IssuerProfile, KeyOrigin, KeyRing, ProfileSettings, SigningKey},
+        token::{
+            Algorithm, IssuerProfile, KeyOrigin, KeyRing, ProfileSettings, Revocation, RevocationKind, RevocationSet,
+            SigningKey, Target, UnixTime,
+        },
     };
 
     const ISSUER: &str = "https://idp.example";
@@ -146,6 +162,7 @@ mod tests {
             audiences: vec![audience.to_owned()],
             algorithms: vec![Algorithm::ES256],
             keep: vec!["role".to_owned()],
+            tenant_claim: Some("org".to_owned()),
             ..ProfileSettings::default()
         };
         Arc::new(Profiles::new(vec![IssuerProfile::new(profile).unwrap()]).unwrap())
@@ -170,6 +187,7 @@ mod tests {
             keys: Arc::new(ring),
             subject: None,
             anonymous: Anonymous::Deny,
+            revocations: Arc::default(),
         }
     }
 
@@ -184,9 +202,11 @@ mod tests {
             let (one, other) = (SigningKey::generate_es256("k").unwrap(), SigningKey::generate_es256("k").unwrap());
             let token = |signer: &SigningKey, changes: Value| {
                 let mut claims = json!({"iss": ISSUER, "aud": "folders", "sub": "alice", "role": "vp",
-                    "iat": START, "exp": START + 300});
-                claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-                signer.sign("at+jwt", claims.as_object().unwrap()).unwrap()
+                    "iat": START, "exp": START + 300, "jti": "one", "sid": "session", "client_id": "app", "org": "acme"});
+                let claims = claims.as_object_mut().unwrap();
+                claims.extend(changes.as_object().unwrap().clone());
+                claims.retain(|_, value| !value.is_null());
+                signer.sign("at+jwt", claims).unwrap()
             };
             let good = token(&one, json!({}));
             let mut forged = token(&one, json!({"sub": "eve"})).rsplit_once('.').unwrap().0.to_owned();
@@ -199,11 +219,18 @@ mod tests {
                 token(&one, json!({"nbf": START + 120})),
                 token(&one, json!({"aud": ["payroll", "folders"]})),
                 token(&one, json!({"aud": "payroll"})),
+                token(&one, json!({"iat": null, "jti": "two"})),
+                token(
+                    &one,
+                    json!({"iat": START - 100, "jti": "two", "sub": "bob", "sid": "other", "org": ["umbrella", 7]}),
+                ),
                 token(&other, json!({})),
                 token(&one, json!({"iss": "https://other.example"})),
             ];
             let (folders, payroll) = (profiles("folders"), profiles("payroll"));
             let (first, second) = (keys(&one), keys(&other));
+            let mut in_file = RevocationSet::default();
+            in_file.insert(&entry(RevocationKind::Session, "session", Some(0)), UnixTime(0));
             let snapshots = vec![
                 snapshot(&folders, Some(&first)),
                 snapshot(&folders, Some(&second)),
@@ -211,9 +238,41 @@ mod tests {
                 snapshot(&folders, None),
                 // The same keys, read again.
                 snapshot(&folders, Some(&keys(&one))),
+                // A revocation file that appears and disappears.
+                Snapshot { revocations: Arc::new(in_file), ..snapshot(&folders, Some(&first)) },
             ];
             Self { tokens: texts.into_iter().map(RawToken::new).collect(), snapshots }
         }
+    }
+
+    /// An entry about one of the tokens' names, with an epoch so long after the start.
+    fn entry(kind: RevocationKind, value: &str, later: Option<u64>) -> Revocation {
+        let target = Target::from_parts(kind, ISSUER.to_owned(), value.to_owned());
+        let valid_after = later.map(|later| i64::try_from(START + later).unwrap());
+        Revocation { target, valid_after, expires_at: None }
+    }
+
+    fn entries() -> impl Strategy<Value = Revocation> {
+        let names = [
+            (RevocationKind::Token, &["one", "two", "three"][..]),
+            (RevocationKind::Subject, &["alice", "bob", "eve"]),
+            (RevocationKind::Session, &["session", "other"]),
+            (RevocationKind::Client, &["app", "web"]),
+            (RevocationKind::Tenant, &["acme", "7"]),
+            (RevocationKind::Issuer, &[""]),
+            (RevocationKind::Key, &["k", "l"]),
+        ];
+        let names: Vec<_> =
+            names.into_iter().flat_map(|(kind, names)| names.iter().map(move |name| (kind, *name))).collect();
+        // Some epochs lie before the tokens' `iat`.
+        (0..names.len(), proptest::option::of(0_u64..400)).prop_map(move |(index, later)| {
+            let entry = entry(names[index].0, names[index].1, later);
+            Revocation { valid_after: entry.valid_after.map(|epoch| epoch - 150), ..entry }
+        })
+    }
+
+    fn nothing(revocations: &RevocationSet) -> crate::authorize::World<'_> {
+        crate::authorize::World { revocations }
     }
 
     fn shown(result: Result<KnownCaller, DenyReason>) -> String {
@@ -226,23 +285,41 @@ mod tests {
     #[test]
     fn a_cache_never_changes_an_answer() {
         let world = World::new();
-        let step = (0..world.tokens.len(), 0..world.snapshots.len(), 0_u64..400);
+        let step =
+            (0..world.tokens.len(), 0..world.snapshots.len(), 0_u64..400, proptest::option::weighted(0.1, entries()));
         let sequences = proptest::collection::vec(step, 1..40);
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 64, ..Default::default() });
+        let (hits, revoked) = (Cell::new(0), Cell::new(0));
         // Room for all, for two, and for nothing that fits.
         for (entries, bytes) in [(100, 1 << 20), (2, 1 << 20), (100, 64)] {
             let result = runner.run(&sequences, |sequence| {
                 let cache = cache(entries, bytes);
-                for (token, snapshot, later) in sequence {
+                let mut revocations = RevocationSet::default();
+                for (token, snapshot, later, entry) in sequence {
                     let (raw, snapshot) = (&world.tokens[token], &world.snapshots[snapshot]);
                     let now = UNIX_EPOCH + Duration::from_secs(START + later);
-                    let cached = shown(cache.identify(snapshot, raw, now));
-                    prop_assert_eq!(cached, shown(authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new)));
+                    if let Some(entry) = entry {
+                        revocations.insert(&entry, now.into());
+                    }
+                    let world = crate::authorize::World { revocations: &revocations };
+                    let cached = shown(cache.identify(snapshot, raw, world, now));
+                    let fresh = authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
+                    let fresh = fresh.and_then(|known| match known.caller() {
+                        Caller::Verified(claims) => {
+                            authorize::admit(snapshot, claims, world, now).map(|()| known.clone())
+                        }
+                        Caller::Anonymous => Ok(known.clone()),
+                    });
+                    revoked.set(revoked.get() + u64::from(matches!(fresh, Err(DenyReason::Revoked(_)))));
+                    prop_assert_eq!(cached, shown(fresh));
                 }
+                hits.set(hits.get() + cache.hits.get());
                 Ok(())
             });
             result.unwrap();
         }
+        let (hits, revoked) = (hits.get(), revoked.get());
+        assert!(hits > 100 && revoked > 100, "{hits} hits and {revoked} revocations prove little");
     }
 
     #[test]
@@ -252,7 +329,8 @@ mod tests {
         for (token, hits, misses) in [(0, 2, 1), (1, 0, 3)] {
             let cache = cache(100, 1 << 20);
             for _ in 0..3 {
-                let _ = cache.identify(&world.snapshots[0], &world.tokens[token], now);
+                let _ =
+                    cache.identify(&world.snapshots[0], &world.tokens[token], nothing(&RevocationSet::default()), now);
             }
             assert_eq!((cache.hits.get(), cache.misses.get()), (hits, misses), "token {token}");
         }
@@ -268,7 +346,7 @@ mod tests {
             for number in 0..100 {
                 let claims = json!({"iss": ISSUER, "aud": "folders", "sub": number.to_string(), "exp": START + 300});
                 let token = signer.sign("at+jwt", claims.as_object().unwrap()).unwrap();
-                cache.identify(&snapshot, &RawToken::new(token), now).unwrap();
+                cache.identify(&snapshot, &RawToken::new(token), nothing(&RevocationSet::default()), now).unwrap();
             }
             let held = cache.cache.as_ref().map_or(0, Cache::len);
             assert!(held <= most, "{held} entries of {entries} in {bytes} bytes");

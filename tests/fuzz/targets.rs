@@ -84,6 +84,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             keep: PROJECTED.map(str::to_owned).to_vec(),
             rename: BTreeMap::new(),
             key_origin: KeyOrigin::Local,
+            tenant_claim: Some("org_id".to_owned()),
         });
         profiles.push(profile.unwrap());
     }

@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -21,11 +21,26 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("input", &["request", "token", "policy", "snapshot"]),
     ("snapshot", &["token", "policy"]),
     ("authorize", &["request", "path", "token", "policy", "input", "snapshot"]),
-    ("telemetry", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
+    ("revocation", &["shutdown", "token", "snapshot"]),
+    ("telemetry", &["revocation", "request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
     ("outbound", &["policy"]),
     ("reload", &["shutdown", "token", "policy", "snapshot", "outbound"]),
-    ("serve", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize", "telemetry"]),
-    ("config", &["token", "policy", "snapshot", "telemetry", "outbound", "reload", "serve"]),
+    (
+        "serve",
+        &[
+            "revocation",
+            "request",
+            "path",
+            "shutdown",
+            "token",
+            "policy",
+            "input",
+            "snapshot",
+            "authorize",
+            "telemetry",
+        ],
+    ),
+    ("config", &["revocation", "token", "policy", "snapshot", "telemetry", "outbound", "reload", "serve"]),
 ];
 
 /// Libraries that one module owns.
