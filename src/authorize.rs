@@ -262,9 +262,9 @@ impl DenyReason {
         }
     }
 
-    /// Is it our fault (503): the issuer's keys were never had?
+    /// Is it no fault of the caller (503): the issuer's keys were never had, or the issuer cannot be asked?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Token(error) if error.fault() == Fault::Keys)
+        matches!(self, Self::Token(error) if error.fault() != Fault::Token)
     }
 }

@@ -45,9 +45,11 @@ use self::{
     answer::Answer,
     identity::Challenges,
     listener::{Drain, Handler, Listener, Peer},
-    tokens::VerifiedTokens,
 };
-pub use self::{json::Malformed, tokens::TokenCacheSettings};
+pub use self::{
+    json::Malformed,
+    tokens::{TokenCacheSettings, VerifiedTokens},
+};
 use crate::{authorize::World, policy::DataPath, revocation::Store, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.

@@ -18,6 +18,7 @@ mod compact;
 mod error;
 mod header;
 mod inspect;
+mod introspection;
 mod json;
 mod keys;
 mod lint;
@@ -36,6 +37,10 @@ pub use self::{
     compact::{Fingerprint, Limits, RawToken},
     error::{Fault, TokenError, Untrusted},
     inspect::{Inspection, inspect},
+    introspection::{
+        AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
+        IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
+    },
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},

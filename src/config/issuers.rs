@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     problem::{Code, list},
     section::{Section, Text},
+    transport,
     tree::shorten,
 };
 use crate::{
@@ -13,8 +14,8 @@ use crate::{
     token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
 };
 
-/// Names of all algorithms.
-const ALGORITHMS: [(&str, Algorithm); 13] = [
+/// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
+const ALGORITHMS: [(&str, Algorithm); 17] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
     ("RS512", Algorithm::RS512),
@@ -28,6 +29,10 @@ const ALGORITHMS: [(&str, Algorithm); 13] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
     ("HS512", Algorithm::HS512),
+    ("ESP256", Algorithm::ES256),
+    ("ESP384", Algorithm::ES384),
+    ("ESP512", Algorithm::ES512),
+    ("Ed25519", Algorithm::EdDSA),
 ];
 /// What identity providers sign with today. Shared secrets are never a default.
 const DEFAULT_ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
@@ -39,7 +44,17 @@ const GREATEST_LEEWAY: Duration = Duration::from_secs(300);
 const ALWAYS_REQUIRED: [&str; 3] = ["iss", "aud", "exp"];
 
 /// Settings that mean nothing for keys that are at hand.
-const REMOTE_ONLY: [&str; 6] = ["refresh", "max_stale", "refetch_cooldown", "timeout", "max_bytes", "allow_http"];
+const REMOTE_ONLY: [&str; 9] = [
+    "refresh",
+    "max_stale",
+    "refetch_cooldown",
+    "timeout",
+    "max_bytes",
+    "allow_http",
+    "ca_file",
+    "client_certificate",
+    "client_key",
+];
 
 /// Reads the whole list. Items with problems are reported and left out.
 ///
@@ -120,6 +135,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
         key_origin: origin,
+        introspection: None,
         ..ProfileSettings::default()
     };
     claims.finish();
@@ -145,7 +161,10 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
                 );
                 section.problem_at(name, message);
             }
-            algorithms.push(algorithm);
+            // Two names of one algorithm are no mistake.
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
         }
     }
     algorithms
@@ -172,19 +191,24 @@ fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
     }
     let source = match (url, file, inline, discovery) {
         (Some(url), None, None, None) => {
-            check_url(&jwks, &url, fetch.allow_http, "jwks.allow_http");
+            check_url(&jwks, &url, fetch.http.allow_http, "jwks.allow_http");
             Some(KeySource::Url { url: url.text, fetch })
         }
         (None, Some(file), None, None) => Some(KeySource::File(jwks.existing(&file))),
         (None, None, Some(text), None) => Some(KeySource::Inline(text)),
         (None, None, None, Some(Ok(place))) => {
             if !issuer.is_empty() {
-                check_url(section, &Text { text: issuer.to_owned(), ..place }, fetch.allow_http, "jwks.allow_http");
+                check_url(
+                    section,
+                    &Text { text: issuer.to_owned(), ..place },
+                    fetch.http.allow_http,
+                    "jwks.allow_http",
+                );
             }
             Some(KeySource::Discovery { url: None, fetch })
         }
         (None, None, None, Some(Err(url))) => {
-            check_url(section, &url, fetch.allow_http, "jwks.allow_http");
+            check_url(section, &url, fetch.http.allow_http, "jwks.allow_http");
             Some(KeySource::Discovery { url: Some(url.text), fetch })
         }
         _ => {
@@ -212,10 +236,7 @@ fn read_fetch(jwks: &mut Section<'_>) -> FetchSettings {
         ttl: jwks.duration("refresh", default.ttl, second * 10..=DAY),
         max_stale: jwks.duration("max_stale", default.max_stale, Duration::ZERO..=DAY * 30),
         unknown_kid_cooldown: jwks.duration("refetch_cooldown", default.unknown_kid_cooldown, second..=DAY),
-        timeout: jwks.duration("timeout", default.timeout, Duration::from_millis(100)..=second * 60),
-        max_body_bytes: jwks.size("max_bytes", default.max_body_bytes, 1 << 10..=16 << 20),
-        allow_http: jwks.flag("allow_http", default.allow_http),
-        ..default
+        http: transport::read(jwks, default.http),
     }
 }
 

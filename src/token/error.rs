@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{algorithm::Algorithm, json::JsonFault};
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
 
 /// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Fault {
     Token,
     /// The issuer's keys were never had: 503.
     Keys,
+    /// The issuer could not be asked about the token, or its answer is of no use: 503.
+    Issuer,
 }
 
 /// Why a token was refused: the first check that failed.
@@ -302,6 +304,11 @@ pub enum TokenError {
         "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
     )]
     SenderConstrained,
+
+    // introspection
+    /// The issuer was asked about the token, or could not be.
+    #[error("{0}")]
+    Introspection(IntrospectionError),
 }
 
 /// Shows a value that a token may lack.
@@ -371,11 +378,12 @@ impl TokenError {
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::SenderConstrained => "sender_constrained",
+            Self::Introspection(error) => error.code(),
         }
     }
 
-    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`
-    /// or `claims`.
+    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`,
+    /// `claims` or, where the issuer is asked, `introspection`.
     #[must_use]
     pub const fn step(&self) -> &'static str {
         match self {
@@ -420,6 +428,7 @@ impl TokenError {
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
             | Self::SenderConstrained => "claims",
+            Self::Introspection(_) => "introspection",
         }
     }
 
@@ -428,6 +437,7 @@ impl TokenError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::KeysNeverHad { .. } => Fault::Keys,
+            Self::Introspection(error) => error.fault(),
             _ => Fault::Token,
         }
     }
@@ -438,6 +448,7 @@ impl TokenError {
         match self {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
+            Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
         }
     }

@@ -85,6 +85,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             rename: BTreeMap::new(),
             key_origin: KeyOrigin::Local,
             tenant_claim: Some("org_id".to_owned()),
+            introspection: None,
         });
         profiles.push(profile.unwrap());
     }

@@ -12,10 +12,11 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
+    ("state", &[]),
     ("token", &[]),
     ("policy", &[]),
     ("input", &["request", "token", "policy", "snapshot"]),
@@ -24,7 +25,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("revocation", &["shutdown", "token", "snapshot"]),
     ("telemetry", &["revocation", "request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
     ("outbound", &["policy"]),
-    ("reload", &["shutdown", "token", "policy", "snapshot", "outbound"]),
+    ("fetch", &["state", "outbound"]),
+    ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
     (
         "serve",
         &[
@@ -40,7 +42,10 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "telemetry",
         ],
     ),
-    ("config", &["revocation", "token", "policy", "snapshot", "telemetry", "outbound", "reload", "serve"]),
+    (
+        "config",
+        &["revocation", "state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"],
+    ),
 ];
 
 /// Libraries that one module owns.
