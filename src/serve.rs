@@ -50,7 +50,10 @@ pub use self::{
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{authorize::World, policy::DataPath, revocation::Store, shutdown, snapshot, telemetry::Telemetry};
+use crate::{
+    authorize::World, introspection::Introspection, policy::DataPath, revocation::Store, shutdown, snapshot,
+    telemetry::Telemetry,
+};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,6 +202,7 @@ struct App {
     challenges: Challenges,
     tokens: VerifiedTokens,
     revocations: Arc<Store>,
+    introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -301,6 +305,7 @@ impl App {
         Self {
             challenges: Challenges::new(&settings.realm),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,
             telemetry,

@@ -1,8 +1,8 @@
 //! Tokens that were verified a moment ago. A hit saves the parsing and the signature; it never changes an answer.
 //!
 //! An entry is found by SHA-256 over the whole token and counts only with the very profiles and keys it was made with.
-//! What time alone can change, the dates, is checked on every hit, and so is everything that the world may have said about
-//! the token since ([`authorize::admit`]). Refusals are not remembered, so a key that arrives
+//! What time alone can change, the dates, is checked on every hit; what the world may have said about the token since is
+//! for [`authorize::admit`], which is asked on every request. Refusals are not remembered, so a key that arrives
 //! late helps at once, and a flood of bad tokens pushes nothing out. Bounded by entries and by bytes.
 
 use std::{sync::Arc, time::SystemTime};
@@ -10,7 +10,7 @@ use std::{sync::Arc, time::SystemTime};
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
-    authorize::{self, DenyReason, World},
+    authorize::{self, DenyReason},
     input::KnownCaller,
     snapshot::Snapshot,
     telemetry::Counter,
@@ -26,7 +26,7 @@ pub struct TokenCacheSettings {
     pub bytes: usize,
 }
 
-/// The cache. Answers exactly as [`authorize::identify`] and then [`authorize::admit`] do.
+/// The cache. Answers exactly as [`authorize::identify`] does.
 #[derive(Debug)]
 pub struct VerifiedTokens {
     /// `None`: off.
@@ -69,25 +69,11 @@ impl VerifiedTokens {
         Self { cache, hits, misses }
     }
 
-    /// Who presents this token, according to `snapshot` and `world`, at `now`.
+    /// Who presents this token, according to `snapshot`, at `now`.
     ///
     /// # Errors
-    /// As [`authorize::identify`] and [`authorize::admit`].
-    pub fn identify(
-        &self,
-        snapshot: &Snapshot,
-        raw: &RawToken,
-        world: World<'_>,
-        now: SystemTime,
-    ) -> Result<KnownCaller, DenyReason> {
-        let known = self.verify(snapshot, raw, now)?;
-        if let Caller::Verified(claims) = known.caller() {
-            authorize::admit(snapshot, claims, world, now)?;
-        }
-        Ok(known)
-    }
-
-    fn verify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<KnownCaller, DenyReason> {
+    /// As [`authorize::identify`].
+    pub fn identify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<KnownCaller, DenyReason> {
         let verify = || authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
         let Some(cache) = &self.cache else { return verify() };
         let Some(fingerprint) = raw.fingerprint(snapshot.profiles.limits()) else { return verify() };
@@ -142,6 +128,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        authorize::World,
         policy::{PolicySet, Settings},
         snapshot::Anonymous,
         token::{
@@ -194,12 +181,12 @@ mod tests {
     }
 
     /// Tokens and worlds to choose from.
-    struct World {
+    struct Cases {
         tokens: Vec<RawToken>,
         snapshots: Vec<Snapshot>,
     }
 
-    impl World {
+    impl Cases {
         fn new() -> Self {
             let (one, other) = (SigningKey::generate_es256("k").unwrap(), SigningKey::generate_es256("k").unwrap());
             let token = |signer: &SigningKey, changes: Value| {
@@ -273,10 +260,6 @@ mod tests {
         })
     }
 
-    fn nothing(revocations: &RevocationSet) -> crate::authorize::World<'_> {
-        crate::authorize::World { revocations }
-    }
-
     fn shown(result: Result<KnownCaller, DenyReason>) -> String {
         match result {
             Ok(caller) => format!("{caller:?}"),
@@ -286,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_cache_never_changes_an_answer() {
-        let world = World::new();
+        let world = Cases::new();
         // Mostly the same tokens in the same world, or nothing would ever be found.
         let token = prop_oneof![3 => prop_oneof![Just(0), Just(8), Just(9)], 2 => 0..world.tokens.len()];
         let snapshot = prop_oneof![4 => Just(0), 1 => 0..world.snapshots.len()];
@@ -306,15 +289,14 @@ mod tests {
                     if let Some(entry) = entry {
                         revocations.insert(&entry, now.into());
                     }
-                    let world = crate::authorize::World { revocations: &revocations };
-                    let cached = shown(cache.identify(snapshot, raw, world, now));
-                    let fresh = authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
-                    let fresh = fresh.and_then(|known| match known.caller() {
-                        Caller::Verified(claims) => {
-                            authorize::admit(snapshot, claims, world, now).map(|()| known.clone())
-                        }
-                        Caller::Anonymous => Ok(known.clone()),
-                    });
+                    let admitted = |known: Result<KnownCaller, DenyReason>| {
+                        let known = known?;
+                        let Caller::Verified(claims) = known.caller() else { panic!("nobody is anonymous here") };
+                        authorize::admit(snapshot, claims, World { revocations: &revocations }, now)?;
+                        Ok(known)
+                    };
+                    let cached = shown(admitted(cache.identify(snapshot, raw, now)));
+                    let fresh = admitted(authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new));
                     revoked.set(revoked.get() + u64::from(matches!(fresh, Err(DenyReason::Revoked(_)))));
                     prop_assert_eq!(cached, shown(fresh));
                 }
@@ -329,13 +311,12 @@ mod tests {
 
     #[test]
     fn a_second_look_is_a_hit_and_a_refused_token_is_never_one() {
-        let world = World::new();
+        let world = Cases::new();
         let now = UNIX_EPOCH + Duration::from_secs(START);
         for (token, hits, misses) in [(0, 2, 1), (1, 0, 3)] {
             let cache = cache(100, 1 << 20);
             for _ in 0..3 {
-                let _ =
-                    cache.identify(&world.snapshots[0], &world.tokens[token], nothing(&RevocationSet::default()), now);
+                let _ = cache.identify(&world.snapshots[0], &world.tokens[token], now);
             }
             assert_eq!((cache.hits.get(), cache.misses.get()), (hits, misses), "token {token}");
         }
@@ -351,7 +332,7 @@ mod tests {
             for number in 0..100 {
                 let claims = json!({"iss": ISSUER, "aud": "folders", "sub": number.to_string(), "exp": START + 300});
                 let token = signer.sign("at+jwt", claims.as_object().unwrap()).unwrap();
-                cache.identify(&snapshot, &RawToken::new(token), nothing(&RevocationSet::default()), now).unwrap();
+                cache.identify(&snapshot, &RawToken::new(token), now).unwrap();
             }
             let held = cache.cache.as_ref().map_or(0, Cache::len);
             assert!(held <= most, "{held} entries of {entries} in {bytes} bytes");

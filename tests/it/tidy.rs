@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -27,6 +27,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("outbound", &["policy"]),
     ("fetch", &["state", "outbound"]),
     ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
+    ("introspection", &["state", "token", "input", "snapshot", "telemetry", "fetch"]),
     (
         "serve",
         &[
@@ -40,12 +41,11 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "snapshot",
             "authorize",
             "telemetry",
+            "introspection",
         ],
     ),
-    (
-        "config",
-        &["revocation", "state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"],
-    ),
+    ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
+    "revocation",
 ];
 
 /// Libraries that one module owns.
