@@ -16,16 +16,20 @@ mod algorithm;
 mod claims;
 mod compact;
 mod error;
+mod event;
 mod header;
 mod inspect;
 mod introspection;
 mod json;
 mod keys;
 mod lint;
+mod logout;
 mod profile;
 mod revocation;
 mod signature;
 mod signing;
+mod statement;
+mod status_list;
 mod time;
 mod verify;
 
@@ -36,6 +40,7 @@ pub use self::{
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
     error::{Fault, TokenError, Untrusted},
+    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -44,12 +49,16 @@ pub use self::{
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
+    logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     revocation::{
         MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
         RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
     },
     signing::SigningKey,
+    status_list::{
+        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+    },
     time::UnixTime,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };

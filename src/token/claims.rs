@@ -10,6 +10,7 @@ use super::{
     json,
     profile::{IssuerProfile, join},
     signature::SignatureChecked,
+    status_list::StatusReference,
     time::{Times, UnixTime},
 };
 
@@ -29,6 +30,7 @@ pub struct VerifiedClaims {
     client_id: Option<String>,
     authorized_party: Option<String>,
     tenants: Vec<String>,
+    status: Option<StatusReference>,
     claims: Map<String, Value>,
 }
 
@@ -211,6 +213,7 @@ impl VerifiedClaims {
         if payload.0.contains_key("cnf") {
             return Err(TokenError::SenderConstrained);
         }
+        let status = StatusReference::of_claims(&payload.0, profile)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
         Ok(Self {
@@ -225,6 +228,7 @@ impl VerifiedClaims {
             client_id,
             authorized_party,
             tenants,
+            status,
             claims,
         })
     }
@@ -311,6 +315,12 @@ impl VerifiedClaims {
         &self.tenants
     }
 
+    /// Where its status is listed, when its issuer's profile wants that looked at. It must be asked on every request.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusReference> {
+        self.status.as_ref()
+    }
+
     /// Estimated bytes of the strings and values in it.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -318,7 +328,9 @@ impl VerifiedClaims {
         let one = |text: &Option<String>| text.as_ref().map_or(0, |text| weight(text.len()));
         let claims: u64 = self.claims.iter().map(|(name, value)| weight(name.len()) + size(value)).sum();
         let names = [&self.subject, &self.id, &self.key_id, &self.session_id, &self.client_id, &self.authorized_party];
-        all(&self.audience) + all(&self.scopes) + all(&self.tenants) + names.into_iter().map(one).sum::<u64>() + claims
+        let status = self.status.as_ref().map_or(0, |status| weight(status.uri().len()));
+        let lists = all(&self.audience) + all(&self.scopes) + all(&self.tenants);
+        lists + names.into_iter().map(one).sum::<u64>() + status + claims
     }
 
     /// The projected claims under their projected names; nothing else is kept.

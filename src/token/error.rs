@@ -304,6 +304,24 @@ pub enum TokenError {
         "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
     )]
     SenderConstrained,
+    /// `status` is the registered claim, and what is in it is not understood.
+    #[error(
+        "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
+    )]
+    StatusMalformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The status list is neither at the issuer's origin nor at one that is configured.
+    #[error(
+        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
+    )]
+    StatusListElsewhere {
+        /// What the token says.
+        uri: Untrusted,
+        /// The profile.
+        issuer: String,
+    },
 
     // introspection
     /// The issuer was asked about the token, or could not be.
@@ -378,6 +396,8 @@ impl TokenError {
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::SenderConstrained => "sender_constrained",
+            Self::StatusMalformed { .. } => "status_malformed",
+            Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Introspection(error) => error.code(),
         }
     }
@@ -427,7 +447,9 @@ impl TokenError {
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained => "claims",
+            | Self::SenderConstrained
+            | Self::StatusMalformed { .. }
+            | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
         }
     }

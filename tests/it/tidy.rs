@@ -44,8 +44,10 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "introspection",
         ],
     ),
-    ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
-    "revocation",
+    (
+        "config",
+        &["revocation", "state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"],
+    ),
 ];
 
 /// Libraries that one module owns.
