@@ -26,6 +26,7 @@ mod lint;
 mod logout;
 mod profile;
 mod profiles;
+mod revocation;
 mod signature;
 mod signing;
 mod statement;
@@ -53,6 +54,10 @@ pub use self::{
     logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
     profiles::Profiles,
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
     status_list::{
         NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,

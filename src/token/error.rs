@@ -305,6 +305,12 @@ pub enum TokenError {
         /// The claim.
         claim: &'static str,
     },
+    /// The tenant claim (`revocation.tenant_claim`) holds something that is no name of a tenant.
+    #[error("`{claim}`, the tenant claim, is neither a string nor an integer, nor an array of them")]
+    TenantMalformed {
+        /// The claim, as the configuration names it.
+        claim: String,
+    },
     /// `scope`, `scp` or `scopes` of a wrong type.
     #[error("`{claim}` is neither a space-separated string nor an array of strings")]
     ScopeMalformed {
@@ -416,6 +422,7 @@ impl TokenError {
             Self::AudienceMismatch { .. } => "audience_mismatch",
             Self::SubjectMalformed => "subject_malformed",
             Self::ClaimMalformed { .. } => "claim_malformed",
+            Self::TenantMalformed { .. } => "tenant_malformed",
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
@@ -472,6 +479,7 @@ impl TokenError {
             | Self::AudienceMismatch { .. }
             | Self::SubjectMalformed
             | Self::ClaimMalformed { .. }
+            | Self::TenantMalformed { .. }
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }

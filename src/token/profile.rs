@@ -47,6 +47,8 @@ pub struct ProfileSettings {
     pub keep: Vec<String>,
     /// Projection: from → to; implies keeping `from`.
     pub rename: BTreeMap<String, String>,
+    /// The claim that names the tenant, for revocations of a whole tenant. Need not be projected.
+    pub tenant_claim: Option<String>,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
     pub key_origin: KeyOrigin,
     /// How logout tokens of this issuer are understood; `None`: it sends none.
@@ -122,6 +124,7 @@ impl Default for ProfileSettings {
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
+            tenant_claim: None,
             key_origin: KeyOrigin::Local,
             logout: None,
             status_lists: StatusListUse::default(),
@@ -195,6 +198,19 @@ impl IssuerProfile {
     pub fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
+    }
+
+    /// The claim that names the tenant.
+    #[must_use]
+    pub fn tenant_claim(&self) -> Option<&str> {
+        self.settings.tenant_claim.as_deref()
+    }
+
+    /// How long a token can be valid after it was issued, by the clocks of both sides. A token without `iat` is taken to
+    /// live no longer.
+    #[must_use]
+    pub fn longest_life(&self) -> Duration {
+        self.settings.max_lifetime + self.settings.leeway * 2 + Duration::from_secs(1)
     }
 
     /// How logout tokens of this issuer are understood; `None`: it sends none.
