@@ -50,7 +50,10 @@ pub use self::{
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{
+    authorize::World, introspection::Introspection, policy::DataPath, revocation::Store, shutdown, snapshot,
+    telemetry::Telemetry,
+};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +201,7 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    revocations: Arc<Store>,
     introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
@@ -248,11 +252,12 @@ impl Bound {
         settings: Settings,
         snapshots: snapshot::Handle,
         telemetry: Telemetry,
+        revocations: Arc<Store>,
         mut shutdown: shutdown::Signal,
     ) -> bool {
         let limits = settings.limits.clone();
         let (wait, grace) = (settings.shutdown_wait, settings.shutdown_grace);
-        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), shutdown.clone()));
+        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), revocations, shutdown.clone()));
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
@@ -289,7 +294,13 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(settings: Settings, snapshots: snapshot::Handle, telemetry: Telemetry, shutdown: shutdown::Signal) -> Self {
+    fn new(
+        settings: Settings,
+        snapshots: snapshot::Handle,
+        telemetry: Telemetry,
+        revocations: Arc<Store>,
+        shutdown: shutdown::Signal,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             challenges: Challenges::new(&settings.realm),
@@ -298,6 +309,7 @@ impl App {
             settings,
             snapshots,
             telemetry,
+            revocations,
             shutdown,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
@@ -305,6 +317,11 @@ impl App {
             warned_of_peer: AtomicBool::new(false),
             started: SystemTime::now(),
         }
+    }
+
+    /// What is asked about a token on every request, beside the snapshot.
+    fn world(&self) -> World<'_> {
+        World { revocations: &*self.revocations }
     }
 }
 

@@ -16,16 +16,23 @@ mod algorithm;
 mod claims;
 mod compact;
 mod error;
+mod event;
 mod header;
 mod inspect;
 mod introspection;
 mod json;
 mod keys;
 mod lint;
+mod logout;
 mod profile;
+mod profiles;
+mod revocation;
 mod signature;
 mod signing;
+mod statement;
+mod status_list;
 mod time;
+mod untrusted;
 mod verify;
 
 use std::sync::Arc;
@@ -34,7 +41,8 @@ pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    error::{Fault, TokenError, Untrusted},
+    error::{Fault, TokenError},
+    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -43,9 +51,19 @@ pub use self::{
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
-    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    logout::{LogoutEnds, LogoutSettings, receive_logout},
+    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
+    profiles::Profiles,
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
+    status_list::{
+        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+    },
     time::UnixTime,
+    untrusted::Untrusted,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 

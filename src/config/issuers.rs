@@ -60,7 +60,9 @@ const REMOTE_ONLY: [&str; 9] = [
 ];
 
 /// Reads the whole list. Items with problems are reported and left out.
-pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
+///
+/// `tenant_claim` is the same for all of them: a tenant is revoked whichever issuer its tokens are from.
+pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(IssuerProfile, KeySource)> {
     let mut profiles: Vec<(IssuerProfile, KeySource)> = Vec::new();
     for mut section in root.sections("issuers") {
         if !section.is_mapping() {
@@ -77,7 +79,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
-        let settings = ProfileSettings { introspection, ..settings };
+        let settings = ProfileSettings { introspection, tenant_claim: tenant_claim.map(str::to_owned), ..settings };
         if let (false, Some(keys)) = (section.has_problems(), keys) {
             match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
@@ -143,6 +145,10 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         types: types.into_iter().map(|typ| normal_type(&typ.text)).collect(),
         leeway: section.duration("leeway", Duration::from_secs(30), Duration::ZERO..=GREATEST_LEEWAY),
         max_lifetime: section.duration("max_lifetime", DAY, Duration::from_secs(1)..=DAY * 366),
+        max_age: Some(section.duration("max_age", Duration::ZERO, Duration::ZERO..=DAY * 366))
+            .filter(|age| !age.is_zero()),
+        max_claims: section.count("max_claims", 1000, 8..=1000),
+        max_array: section.count("max_array", 1000, 1..=1000),
         required_claims: plain(section.texts("required_claims", &[]))
             .into_iter()
             .filter(|claim| !ALWAYS_REQUIRED.contains(&claim.as_str()))
@@ -151,6 +157,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         rename: claims.text_map("rename"),
         key_origin: origin,
         introspection: None,
+        ..ProfileSettings::default()
     };
     claims.finish();
     settings
