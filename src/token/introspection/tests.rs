@@ -183,6 +183,24 @@ fn members_are_judged_as_the_claims_of_a_jwt_are() {
 }
 
 #[test]
+fn the_limits_of_the_profile_hold_for_answers() {
+    let limits = ProfileSettings { max_claims: 12, max_array: 2, ..profile_settings(settings()) };
+    let small = IssuerProfile::new(ProfileSettings { max_age: Some(Duration::from_secs(60)), ..limits }).unwrap();
+    for (changes, want) in [
+        (json!({}), Ok(())),
+        (json!({"a": 1, "b": 2}), Err("too_many_claims")),
+        (json!({"groups": ["a", "b"], "username": null}), Ok(())),
+        (json!({"groups": ["a", "b", "c"], "username": null}), Err("array_too_long")),
+        (json!({"iat": NOW - 90}), Err("token_too_old")),
+        (json!({"iat": null}), Err("issued_at_missing")),
+    ] {
+        let body = Value::Object(answer(changes)).to_string();
+        let got = judge_answer(AnswerForm::Json, body.as_bytes(), &small, None, UnixTime(NOW)).map(drop);
+        assert_eq!(got.as_ref().map_err(code), want.as_ref().map_err(|code| *code), "{body}");
+    }
+}
+
+#[test]
 fn audience_and_expiry_may_be_missing_only_where_the_profile_says_so() {
     let lax = IntrospectionSettings { optional_audience: true, optional_expiry: true, ..settings() };
     for (changes, want) in [
