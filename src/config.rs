@@ -163,7 +163,7 @@ fn pin(
 ) {
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
-    pinned.set("token", &(&serve.token_sources, &serve.realm));
+    pinned.set("token", &(&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

@@ -14,6 +14,7 @@ mod connections;
 mod evaluate;
 mod forward_auth;
 mod health;
+mod hygiene;
 mod identity;
 mod json;
 mod listener;
@@ -43,10 +44,12 @@ use tokio::sync::{Semaphore, watch};
 
 use self::{
     answer::Answer,
+    hygiene::Hygiene,
     identity::Challenges,
     listener::{Drain, Handler, Listener, Peer},
 };
 pub use self::{
+    hygiene::TokenLint,
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
@@ -128,6 +131,8 @@ pub struct Settings {
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// What becomes of what the lint rules find in the tokens that come.
+    pub token_lint: TokenLint,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -201,6 +206,7 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    hygiene: Hygiene,
     revocations: Arc<Store>,
     introspection: Introspection,
     /// Places for evaluations that may block a thread.
@@ -305,6 +311,7 @@ impl App {
         Self {
             challenges: Challenges::new(&settings.realm),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::DataPath,
-        serve::{Limits, OpaIdentity, TokenCacheSettings},
+        serve::{Limits, OpaIdentity, TokenCacheSettings, TokenLint},
     };
 
     fn settings() -> Settings {
@@ -307,6 +307,7 @@ mod tests {
                 TokenSource::Query("access_token".to_owned()),
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
+            token_lint: TokenLint::Off,
             realm: String::new(),
             opa_identity: OpaIdentity::Token,
             default_decision: DataPath::default(),
