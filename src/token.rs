@@ -41,7 +41,7 @@ pub use self::{
         IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
     },
     json::JsonFault,
-    keys::{DroppedKey, KeyRing, KeySet, KeySetError},
+    keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,

@@ -104,7 +104,7 @@ pub(super) async fn identify(
     let mut result = look(&snapshot);
     if let Err(DenyReason::Token(error)) = &result
         && let Some(issuer) = error.wants_keys_of()
-        && app.snapshots.request_keys(issuer, app.settings.key_patience).await
+        && app.snapshots.request_keys(issuer, error.wanted_key(), app.settings.key_patience).await
     {
         snapshot = app.snapshots.current();
         result = look(&snapshot);

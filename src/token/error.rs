@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey};
 
 /// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -214,6 +214,8 @@ pub enum TokenError {
         issuer: Option<String>,
         /// The token's `kid`, if any.
         key_id: Option<Untrusted>,
+        /// The same, for whoever fetches keys.
+        wanted: Option<WantedKey>,
         /// The token's `alg`.
         algorithm: Algorithm,
     },
@@ -441,6 +443,15 @@ impl TokenError {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when the token names one.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::UnknownKey { wanted, .. } => *wanted,
             _ => None,
         }
     }

@@ -1,7 +1,10 @@
 //! The life of one issuer's keys over a made-up network and a made-up clock. What really goes over the wire is tested
 //! in `tests/it/jwks.rs`.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard},
+};
 
 use super::{super::network::Get, *};
 use crate::token::{Algorithm, ProfileSettings, SigningKey};
@@ -55,11 +58,17 @@ impl Rig {
         settings: FetchSettings,
         handler: impl FnMut(&Get) -> Result<Answer, FetchError> + Send + 'static,
     ) -> Self {
-        let network = Arc::new(Fake {
-            begin: Instant::now(),
-            handler: Mutex::new(Box::new(handler)),
-            log: Mutex::new(Vec::new()),
-        });
+        Self::build(None, source, settings, Box::new(handler))
+    }
+
+    /// With keys kept in this directory.
+    fn kept(directory: &Path, source: KeySource, settings: FetchSettings, handler: Box<Handler>) -> Self {
+        Self::build(Some(directory), source, settings, handler)
+    }
+
+    fn build(directory: Option<&Path>, source: KeySource, settings: FetchSettings, handler: Box<Handler>) -> Self {
+        let network =
+            Arc::new(Fake { begin: Instant::now(), handler: Mutex::new(handler), log: Mutex::new(Vec::new()) });
         let profile = IssuerProfile::new(ProfileSettings {
             issuer: ISSUER.to_owned(),
             audiences: vec!["app".to_owned()],
@@ -70,8 +79,14 @@ impl Rig {
         let (commands, from_publisher) = mpsc::channel(4096);
         let (to_publisher, updates) = mpsc::channel(64);
         let transport = Some(Arc::clone(&network));
-        let issuer = Issuer::new(profile.unwrap(), source, settings, 0, transport, from_publisher, to_publisher);
-        tokio::spawn(issuer.run());
+        let mut issuer = Issuer::new(profile.unwrap(), source, settings, 0, transport, from_publisher, to_publisher);
+        if let Some(directory) = directory {
+            issuer.keeper = Some(Keeper::new(Some(directory.to_owned()), &issuer.profile, &issuer.source));
+        }
+        tokio::spawn(async move {
+            issuer.recall().await;
+            issuer.run().await;
+        });
         Self { network, commands, updates }
     }
 
@@ -96,8 +111,13 @@ impl Rig {
     }
 
     async fn want(&self) -> oneshot::Receiver<bool> {
-        let (waiter, answer) = oneshot::channel();
-        self.commands.send(Command::Want(waiter)).await.unwrap();
+        self.want_key(None).await
+    }
+
+    async fn want_key(&self, key_id: Option<&str>) -> oneshot::Receiver<bool> {
+        let (done, answer) = oneshot::channel();
+        let wanted = key_id.map(WantedKey::named);
+        self.commands.send(Command::Want(Waiter { done, wanted })).await.unwrap();
         answer
     }
 
@@ -269,6 +289,63 @@ async fn a_flood_of_unknown_key_ids_costs_one_fetch_per_cooldown_whatever_comes_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_id_that_was_just_not_there_does_not_cause_the_next_fetch() {
+    let cooldown = FetchSettings::default().unknown_kid_cooldown;
+    // Fresh for an hour, so that every other fetch is a forced one.
+    let fresh = |kids: &[&str]| Answer::Body { bytes: key_set(kids), etag: None, max_age: Some(HOUR) };
+    let mut rig = Rig::new(always(fresh(&["a"])));
+    rig.next().await;
+    // Forty minutes of a client that never stops, in steps of half a cooldown.
+    let mut answers = Vec::new();
+    let mut last = KeyHealth::default();
+    for _ in 0..160 {
+        answers.push(rig.want_key(Some("gone")).await);
+        if let Some(update) = rig.during(cooldown / 2).await.pop() {
+            last = update.health;
+        }
+    }
+    let forced = rig.times().len() - 1;
+    assert_eq!(u64::try_from(forced).unwrap(), last.forced_refreshes);
+    assert!((6..=12).contains(&forced), "{forced} fetches: the time for which it is left alone grows to five minutes");
+    assert_eq!(last.negative_hits + last.suppressed_refreshes + last.forced_refreshes, 160);
+    assert!(last.negative_hits > 140, "{last:?}");
+    // Meanwhile another key is found at once, and so is this one, when a fetch for the other brings it.
+    rig.answer(always(fresh(&["a", "gone", "new"])));
+    rig.want_key(Some("new")).await;
+    assert_eq!(keys_of(&rig.next().await.change), 3);
+    for answer in answers {
+        assert_ne!(answer.await, Ok(true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_comes_into_being_after_its_first_token_is_found_within_a_cooldown() {
+    let cooldown = FetchSettings::default().unknown_kid_cooldown;
+    let mut rig = Rig::new(always(body(&key_set(&["a"]))));
+    rig.next().await;
+    rig.want_key(Some("b")).await;
+    assert!(matches!(rig.next().await.change, KeyChange::Same));
+    rig.answer(always(body(&key_set(&["b"]))));
+    tokio::time::sleep(cooldown).await;
+    rig.want_key(Some("b")).await;
+    assert_eq!(keys_of(&rig.next().await.change), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_fetch_says_nothing_about_a_key() {
+    let cooldown = FetchSettings::default().unknown_kid_cooldown;
+    let mut rig = Rig::new(is_down);
+    rig.next().await;
+    rig.want_key(Some("a")).await;
+    tokio::time::sleep(cooldown).await;
+    rig.during(SECOND).await;
+    rig.answer(always(body(&key_set(&["a"]))));
+    rig.want_key(Some("a")).await;
+    let update = rig.next().await;
+    assert_eq!((keys_of(&update.change), update.health.negative_hits), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn everybody_who_waits_for_a_key_shares_one_fetch() {
     let mut rig = Rig::new(always(body(&key_set(&["a"]))));
     rig.next().await;
@@ -386,4 +463,116 @@ async fn metadata_is_believed_for_its_own_time_and_asked_again_when_the_keys_hav
     assert!(failed.health.last_error.unwrap().contains("404"));
     assert_eq!(keys_of(&rig.next().await.change), 1);
     assert_eq!(urls(&rig)[3..], [KEYS_URL, METADATA_URL, moved]);
+}
+
+const OAUTH_URL: &str = "https://idp.example/.well-known/oauth-authorization-server";
+
+fn metadata(jwks: &str) -> Answer {
+    let document = format!(
+        r#"{{"issuer":"{ISSUER}","jwks_uri":"{jwks}","introspection_endpoint":"{ISSUER}/introspect",
+            "id_token_signing_alg_values_supported":["RS256"]}}"#
+    );
+    Answer::Body { bytes: document.into_bytes(), etag: None, max_age: Some(MINUTE) }
+}
+
+fn discovering(handler: impl FnMut(&Get) -> Result<Answer, FetchError> + Send + 'static) -> Rig {
+    let source = KeySource::Discovery { url: None, fetch: FetchSettings::default() };
+    Rig::with(source, FetchSettings::default(), handler)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_metadata_of_rfc_8414_is_asked_when_that_of_openid_connect_is_none() {
+    let other = br#"{"issuer":"https://other.example","jwks_uri":"https://idp.example/keys"}"#;
+    for no in [Err(FetchError::Status { status: 404 }), Ok(body(b"<html>")), Ok(body(other))] {
+        let keys = body(&key_set(&["a"]));
+        let mut rig = discovering(move |get| match get.url.as_str() {
+            METADATA_URL => no.clone(),
+            OAUTH_URL => Ok(metadata(KEYS_URL)),
+            _ => Ok(keys.clone()),
+        });
+        let first = rig.next().await;
+        assert_eq!(keys_of(&first.change), 1);
+        assert_eq!(first.health.introspection_endpoint.as_deref(), Some("https://idp.example/introspect"));
+        assert!(first.health.has_no_common_algorithm);
+        rig.next().await;
+        let urls: Vec<String> = rig.asked().into_iter().map(|(url, _)| url).collect();
+        assert_eq!(urls, [METADATA_URL, OAUTH_URL, KEYS_URL, OAUTH_URL, KEYS_URL], "the good one is asked first");
+    }
+    let mut rig = discovering(|get| match get.url.as_str() {
+        METADATA_URL => Err(FetchError::Status { status: 404 }),
+        _ => Ok(body(other)),
+    });
+    let error = rig.next().await.health.last_error.unwrap();
+    assert!(error.contains("404") && error.contains("another issuer"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_is_not_asked_for_its_other_document() {
+    let mut rig = discovering(is_down);
+    rig.next().await;
+    assert_eq!(rig.asked().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_asked_for_where_they_were_while_the_metadata_cannot_be_had() {
+    let keys = body(&key_set(&["a"]));
+    let with_metadata = keys.clone();
+    let mut rig = discovering(move |get| match get.url.as_str() {
+        METADATA_URL => Ok(metadata(KEYS_URL)),
+        _ => Ok(with_metadata.clone()),
+    });
+    rig.next().await;
+    rig.answer(move |get| match get.url.as_str() {
+        METADATA_URL => Err(FetchError::Status { status: 500 }),
+        OAUTH_URL => Err(FetchError::Status { status: 404 }),
+        _ => Ok(keys.clone()),
+    });
+    // The metadata was fresh for a minute.
+    tokio::time::sleep(2 * MINUTE).await;
+    rig.commands.send(Command::Refresh).await.unwrap();
+    let update = rig.next().await;
+    assert_eq!((update.health.last_error, update.health.fetches), (None, 2));
+    let urls: Vec<String> = rig.asked().into_iter().map(|(url, _)| url).collect();
+    assert_eq!(urls[2..], [METADATA_URL, OAUTH_URL, KEYS_URL]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_were_kept_serve_for_what_is_left_of_their_time() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = FetchSettings { max_stale: HOUR, ..FetchSettings::default() };
+    let source = KeySource::Url { url: KEYS_URL.to_owned(), fetch: settings.clone() };
+    let rig = |handler: Box<Handler>| Rig::kept(home.path(), source.clone(), settings.clone(), handler);
+    let keys = key_set(&["a"]);
+    let served = keys.clone();
+    let mut first = rig(Box::new(move |_| Ok(body(&served))));
+    let update = first.next().await;
+    assert_eq!((update.health.source, update.health.generation), (Some(KeysFrom::Network), 1));
+    let kept = || std::fs::read_dir(home.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path()).next();
+    // The clock is made up, the disk is not.
+    while kept().is_none_or(|path| path.extension().is_none_or(|extension| extension != "json")) {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    drop(first);
+
+    let mut second = rig(Box::new(is_down));
+    let update = second.next().await;
+    assert_eq!(keys_of(&update.change), 1);
+    assert_eq!((update.health.source, update.is_attempt), (Some(KeysFrom::Disk), false));
+    let begin = Instant::now();
+    let gone = loop {
+        let update = second.next().await;
+        if !matches!(update.change, KeyChange::Same) {
+            break update;
+        }
+        assert_eq!(update.health.source, Some(KeysFrom::Disk));
+    };
+    assert!(matches!(gone.change, KeyChange::Gone), "{gone:?}");
+    assert_eq!((gone.health.source, gone.health.keys), (None, Some(0)));
+    assert_between(begin.elapsed(), HOUR - MINUTE, HOUR);
+
+    let mut third = rig(Box::new(move |_| Ok(body(&keys))));
+    assert_eq!(third.next().await.health.source, Some(KeysFrom::Disk));
+    let update = third.next().await;
+    assert!(matches!(update.change, KeyChange::Same), "the same keys are no change");
+    assert_eq!(update.health.source, Some(KeysFrom::Network));
 }
