@@ -3,6 +3,8 @@
 //!
 //! Label values come from closed lists or from the configuration, never from a request, so a client cannot grow them.
 
+mod keys;
+
 use std::{
     fmt,
     sync::Arc,
@@ -234,36 +236,7 @@ impl Collector for WorldCollector {
                 ConstGauge::new(1i64).encode(family.encode_family(&labels)?)?;
             }
         }
-        type Reading = fn(&crate::snapshot::KeyHealth, f64) -> Option<f64>;
-        let by_issuer: [(&str, &str, Reading); 2] = [
-            ("claimgate_jwks_keys", "Usable keys by issuer", |keys, _| keys.keys.map(count)),
-            ("claimgate_jwks_age_seconds", "Time since an issuer's keys were last loaded", |keys, now| {
-                keys.last_success.and_then(|at| u32::try_from(at).ok()).map(|at| (now - f64::from(at)).max(0.0))
-            }),
-        ];
-        for (name, help, read) in by_issuer {
-            if health.keys.is_empty() {
-                break;
-            }
-            let mut family =
-                encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
-            for (issuer, keys) in &health.keys {
-                if let Some(value) = read(keys, now) {
-                    let labels = [("issuer", issuer.as_str())];
-                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-                }
-            }
-        }
-        let refreshes = health.keys.values().fold((0, 0), |(forced, suppressed), keys| {
-            (forced + keys.forced_refreshes, suppressed + keys.suppressed_refreshes)
-        });
-        counter_by(
-            &mut encoder,
-            "claimgate_jwks_forced_refreshes",
-            "Fetches that an unknown key id asked for, by what became of them",
-            "result",
-            &[("fetched", refreshes.0), ("suppressed", refreshes.1)],
-        )?;
+        keys::encode(&mut encoder, &health.keys, now)?;
         let dropped = ConstCounter::new(self.log.dropped());
         dropped.encode(encoder.encode_descriptor(
             "claimgate_decision_log_dropped",
