@@ -34,6 +34,7 @@
 //! | 4 | [`outbound`] | the requests that policies send (`http.send`): who may be asked, and for how much |
 //! | 4 | [`fetch`] | the requests that claimgate itself sends: guarded, bounded, with certificates of the operator |
 //! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
+//! | 4 | [`introspection`] | asks issuers about tokens (RFC 7662): opaque ones, and for second opinions |
 //! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
 //! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
 //! | 7 | [`cli`] | wiring and exit codes |
@@ -68,6 +69,8 @@ pub mod outbound;
 pub mod fetch;
 pub mod reload;
 pub mod telemetry;
+
+pub mod introspection;
 
 pub mod serve;
 

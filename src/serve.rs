@@ -50,7 +50,7 @@ pub use self::{
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +198,7 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -293,6 +294,7 @@ impl App {
         Self {
             challenges: Challenges::new(&settings.realm),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,
             telemetry,

@@ -16,15 +16,19 @@ mod algorithm;
 mod claims;
 mod compact;
 mod error;
+mod event;
 mod header;
 mod inspect;
 mod introspection;
 mod json;
 mod keys;
 mod lint;
+mod logout;
 mod profile;
 mod signature;
 mod signing;
+mod statement;
+mod status_list;
 mod time;
 mod verify;
 
@@ -35,6 +39,7 @@ pub use self::{
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
     error::{Fault, TokenError, Untrusted},
+    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -43,8 +48,12 @@ pub use self::{
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
+    logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,
+    status_list::{
+        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+    },
     time::UnixTime,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };

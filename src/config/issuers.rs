@@ -133,6 +133,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         rename: claims.text_map("rename"),
         key_origin: origin,
         introspection: None,
+        ..ProfileSettings::default()
     };
     claims.finish();
     settings

@@ -347,7 +347,7 @@ impl<T: Transport> Issuer<T> {
     fn note_unknown(&mut self, now: Instant) {
         let Some(keys) = &self.keys else { return };
         for wanted in self.waiters.iter().filter_map(|waiter| waiter.wanted) {
-            if keys.has(wanted) {
+            if keys.has_named(wanted) {
                 self.unknown.forget(wanted);
             } else {
                 self.unknown.note(wanted, now, self.settings.unknown_kid_cooldown);

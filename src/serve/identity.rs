@@ -97,17 +97,13 @@ pub(super) async fn identify(
         Err(invalid) => return Err(unidentified(snapshot, Cause::Request(invalid), None)),
     };
     let began = Instant::now();
-    let look = |snapshot: &Snapshot| match &presented {
-        Some(raw) => app.tokens.identify(snapshot, raw, SystemTime::now()),
-        None => authorize::identify(snapshot, None, SystemTime::now()).map(KnownCaller::new),
-    };
-    let mut result = look(&snapshot);
+    let mut result = look(app, &snapshot, presented.as_ref()).await;
     if let Err(DenyReason::Token(error)) = &result
         && let Some(issuer) = error.wants_keys_of()
         && app.snapshots.request_keys(issuer, error.wanted_key(), app.settings.key_patience).await
     {
         snapshot = app.snapshots.current();
-        result = look(&snapshot);
+        result = look(app, &snapshot, presented.as_ref()).await;
     }
     let verification = presented.is_some().then(|| began.elapsed());
     match result {
@@ -119,6 +115,18 @@ pub(super) async fn identify(
             Err(unidentified(snapshot, Cause::Denied(reason), verification))
         }
     }
+}
+
+/// Who presents this, according to one snapshot: by the token itself, or by what its issuer says about it.
+async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> Result<KnownCaller, DenyReason> {
+    let now = SystemTime::now();
+    let Some(raw) = presented else { return authorize::identify(snapshot, None, now).map(KnownCaller::new) };
+    if let Some(asked) = app.introspection.identify(snapshot, raw, now).await {
+        return asked.map_err(DenyReason::Token);
+    }
+    let known = app.tokens.identify(snapshot, raw, now)?;
+    app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
+    Ok(known)
 }
 
 fn unidentified(snapshot: Arc<Snapshot>, cause: Cause, verification: Option<Duration>) -> Box<Unidentified> {

@@ -20,7 +20,7 @@ use prometheus_client::{
 
 pub use prometheus_client::metrics::counter::Counter;
 
-use super::{Record, decision_log::DecisionLog};
+use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics};
 use crate::snapshot::Handle;
 
 /// All metrics of the process.
@@ -35,6 +35,7 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     connections: Gauge,
     token_cache: (Counter, Counter),
+    introspection: IntrospectionMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +106,7 @@ impl Metrics {
         ours.register("connections", "Open client connections", connections.clone());
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
+        let introspection = IntrospectionMetrics::register(ours);
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
             registry,
@@ -116,6 +118,7 @@ impl Metrics {
             refused,
             connections,
             token_cache,
+            introspection,
         }
     }
 
@@ -140,6 +143,12 @@ impl Metrics {
     #[must_use]
     pub fn token_cache(&self) -> (Counter, Counter) {
         self.token_cache.clone()
+    }
+
+    /// The counts of introspection, for the one who asks.
+    #[must_use]
+    pub fn introspection(&self) -> IntrospectionMetrics {
+        self.introspection.clone()
     }
 
     /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.

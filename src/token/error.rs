@@ -1,13 +1,12 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
+mod untrusted;
+
 use std::fmt;
 
+pub use self::untrusted::Untrusted;
 use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey};
-
-/// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Untrusted(String);
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,6 +299,24 @@ pub enum TokenError {
         "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
     )]
     SenderConstrained,
+    /// `status` is the registered claim, and what is in it is not understood.
+    #[error(
+        "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
+    )]
+    StatusMalformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The status list is neither at the issuer's origin nor at one that is configured.
+    #[error(
+        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
+    )]
+    StatusListElsewhere {
+        /// What the token says.
+        uri: Untrusted,
+        /// The profile.
+        issuer: String,
+    },
 
     // introspection
     /// The issuer was asked about the token, or could not be.
@@ -373,6 +390,8 @@ impl TokenError {
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::SenderConstrained => "sender_constrained",
+            Self::StatusMalformed { .. } => "status_malformed",
+            Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Introspection(error) => error.code(),
         }
     }
@@ -421,7 +440,9 @@ impl TokenError {
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained => "claims",
+            | Self::SenderConstrained
+            | Self::StatusMalformed { .. }
+            | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
         }
     }
@@ -452,34 +473,9 @@ impl TokenError {
     pub fn wanted_key(&self) -> Option<WantedKey> {
         match self {
             Self::UnknownKey { wanted, .. } => *wanted,
+            Self::Introspection(error) => error.wanted_key(),
             _ => None,
         }
-    }
-}
-
-// === impl Untrusted ===
-
-impl Untrusted {
-    const MAX_CHARACTERS: usize = 64;
-
-    pub(super) fn new(text: &str) -> Self {
-        let mut shown: String = text.chars().take(Self::MAX_CHARACTERS).flat_map(char::escape_default).collect();
-        if text.chars().nth(Self::MAX_CHARACTERS).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown)
-    }
-}
-
-impl fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.0)
-    }
-}
-
-impl fmt::Debug for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

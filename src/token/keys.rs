@@ -20,7 +20,7 @@ pub use self::wanted::WantedKey;
 use super::{
     algorithm::Algorithm,
     profile::{KeyOrigin, join},
-    signature::VerifyKey,
+    signature::{Thumbprint, VerifyKey},
 };
 
 /// The keys of every issuer; an issuer without an entry never had keys.
@@ -173,7 +173,7 @@ impl KeySet {
 
     /// Does one of the keys have this `kid`?
     #[must_use]
-    pub fn has(&self, wanted: WantedKey) -> bool {
+    pub fn has_named(&self, wanted: WantedKey) -> bool {
         self.keys.iter().filter_map(VerifyKey::key_id).any(|key_id| WantedKey::named(key_id) == wanted)
     }
 
@@ -191,6 +191,11 @@ impl KeySet {
             return Err(KeySetError::new("not_a_key_set", "the text is not that of the key set"));
         }
         Ok(format!("{{\"keys\":[{}]}}", kept.join(",")))
+    }
+
+    /// Is a key of this thumbprint among them?
+    pub(super) fn has(&self, thumbprint: &Thumbprint) -> bool {
+        self.keys.iter().any(|key| key.thumbprint() == thumbprint)
     }
 
     /// The one key for a token. A `kid` must match exactly; without one, exactly one key must fit the algorithm.

@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -26,7 +26,22 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("outbound", &["policy"]),
     ("fetch", &["state", "outbound"]),
     ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
-    ("serve", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize", "telemetry"]),
+    ("introspection", &["state", "token", "input", "snapshot", "telemetry", "fetch"]),
+    (
+        "serve",
+        &[
+            "request",
+            "path",
+            "shutdown",
+            "token",
+            "policy",
+            "input",
+            "snapshot",
+            "authorize",
+            "telemetry",
+            "introspection",
+        ],
+    ),
     ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
 ];
 
