@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, TokenError},
+    token::{self, Caller, Fault, RawToken, SenderError, TokenError},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -68,6 +68,9 @@ pub enum DenyReason {
     /// A token that did not verify.
     #[error("{0}")]
     Token(TokenError),
+    /// A good token, and a sender who does not prove to be its holder.
+    #[error("{0}")]
+    Sender(SenderError),
     /// Policy said `false`, or an object whose `allow` is `false`.
     #[error("policy denied the request")]
     Policy,
@@ -214,6 +217,7 @@ impl DenyReason {
         match self {
             Self::NoToken => "no_token",
             Self::Token(error) => error.code(),
+            Self::Sender(error) => error.code(),
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
             Self::NotADecision(_) => "decision_malformed",
@@ -229,13 +233,18 @@ impl DenyReason {
         match self {
             Self::NoToken => true,
             Self::Token(error) => error.fault() == Fault::Token,
+            Self::Sender(_) => !self.is_unavailable(),
             _ => false,
         }
     }
 
-    /// Is it our fault (503): the issuer's keys were never had?
+    /// Is it our fault (503): the issuer's keys were never had, or there is no room to remember a proof?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Token(error) if error.fault() == Fault::Keys)
+        match self {
+            Self::Token(error) => error.fault() == Fault::Keys,
+            Self::Sender(SenderError::Proof(error)) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }

@@ -13,8 +13,10 @@
 //! `crit` extension and every key that a token brings along; it fetches nothing and reads no clock.
 
 mod algorithm;
+mod binding;
 mod claims;
 mod compact;
+mod dpop;
 mod error;
 mod header;
 mod inspect;
@@ -31,8 +33,14 @@ use std::sync::Arc;
 
 pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
+    binding::{
+        CertificateFault, Confirmation, ProofRules, Scheme, SenderConstraint, SenderError, Sent, SentProof,
+        certificate::{CertificateHeader, CertificateThumbprint},
+        check_sender,
+    },
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
+    dpop::{AcceptedProof, Nonces, Origin, ProofError, ProofHolder, ProofName, Target},
     error::{Fault, TokenError, Untrusted},
     inspect::{Inspection, inspect},
     json::JsonFault,

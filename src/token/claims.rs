@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
+    binding::Confirmation,
     compact::{Compact, Limits},
     error::{TokenError, Untrusted},
     json,
@@ -22,6 +23,7 @@ pub struct VerifiedClaims {
     id: Option<String>,
     times: Times,
     key_id: Option<String>,
+    confirmation: Option<Confirmation>,
     claims: Map<String, Value>,
 }
 
@@ -154,9 +156,7 @@ impl VerifiedClaims {
         payload.string("azp")?;
         let scopes = payload.scopes()?;
         payload.refuse_missing(profile.required_claims())?;
-        if payload.0.contains_key("cnf") {
-            return Err(TokenError::SenderConstrained);
-        }
+        let confirmation = Confirmation::read(&payload.0)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
         Ok(Self {
@@ -167,6 +167,7 @@ impl VerifiedClaims {
             id,
             times,
             key_id: signature.key_id().map(str::to_owned),
+            confirmation,
             claims,
         })
     }
@@ -226,6 +227,12 @@ impl VerifiedClaims {
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+
+    /// `cnf`: what the sender must prove to hold. These claims alone make nobody a caller while it is there.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
     }
 
     /// Estimated bytes of the strings and values in it.

@@ -292,10 +292,14 @@ pub enum TokenError {
         sign: &'static str,
     },
     /// The token is bound to a key of its sender, and the binding cannot be checked yet.
-    #[error(
-        "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
-    )]
-    SenderConstrained,
+    #[error("`cnf` is not an object of SHA-256 thumbprints in base64url (`jkt`, `x5t#S256`)")]
+    ConfirmationMalformed,
+    /// `cnf` has a member whose meaning is not known here, so nobody could hold its sender to it.
+    #[error("`cnf` has the member {member}; only `jkt` and `x5t#S256` can be checked")]
+    ConfirmationUnknown {
+        /// Its name.
+        member: Untrusted,
+    },
 }
 
 /// Shows a value that a token may lack.
@@ -363,7 +367,8 @@ impl TokenError {
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
-            Self::SenderConstrained => "sender_constrained",
+            Self::ConfirmationMalformed => "confirmation_malformed",
+            Self::ConfirmationUnknown { .. } => "confirmation_unknown",
         }
     }
 
@@ -411,7 +416,8 @@ impl TokenError {
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained => "claims",
+            | Self::ConfirmationMalformed
+            | Self::ConfirmationUnknown { .. } => "claims",
         }
     }
 

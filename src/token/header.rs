@@ -51,14 +51,7 @@ const OTHER_KINDS: [(&str, &str); 18] = [
 
 impl Header {
     pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
-        let members = members(token, limits)?;
-        if members.contains_key("crit") {
-            return Err(TokenError::CriticalExtension);
-        }
-        if let Some(member) = FORBIDDEN.into_iter().find(|member| members.contains_key(*member)) {
-            return Err(TokenError::ForbiddenHeader { member });
-        }
-        refuse_nested(&members)?;
+        let members = checked_members(token, limits)?;
         Ok(Self { algorithm: algorithm(&members)?, typ: token_type(&members)?, key_id: key_id(&members)? })
     }
 }
@@ -66,6 +59,19 @@ impl Header {
 /// The header's members, decoded and strictly parsed, nothing judged.
 pub(super) fn members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
     json::parse_object(&token.header, limits.json()).map_err(TokenError::Header)
+}
+
+/// The same, without `crit` and whatever changes how the payload is read.
+pub(super) fn checked_members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
+    let members = members(token, limits)?;
+    if members.contains_key("crit") {
+        return Err(TokenError::CriticalExtension);
+    }
+    if let Some(member) = FORBIDDEN.into_iter().find(|member| members.contains_key(*member)) {
+        return Err(TokenError::ForbiddenHeader { member });
+    }
+    refuse_nested(&members)?;
+    Ok(members)
 }
 
 /// A media type as RFC 7515 §4.1.9 compares it: any case, `application/` left out.
@@ -82,7 +88,7 @@ pub(super) fn other_kind(folded: &str) -> Option<&'static str> {
     OTHER_KINDS.iter().find(|(typ, _)| *typ == folded).map(|(_, kind)| *kind)
 }
 
-fn algorithm(members: &Map<String, Value>) -> Result<Algorithm, TokenError> {
+pub(super) fn algorithm(members: &Map<String, Value>) -> Result<Algorithm, TokenError> {
     let Some(Value::String(name)) = members.get("alg") else { return Err(TokenError::AlgorithmMalformed) };
     if name.eq_ignore_ascii_case("none") {
         return Err(TokenError::AlgorithmNone);

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     algorithm::Algorithm,
+    binding::SenderConstraint,
     compact::Limits,
     error::{TokenError, Untrusted},
     header::{Header, fold_type, other_kind},
@@ -36,6 +37,8 @@ pub struct ProfileSettings {
     pub keep: Vec<String>,
     /// Projection: from → to; implies keeping `from`.
     pub rename: BTreeMap<String, String>,
+    /// Must tokens be bound to their sender?
+    pub sender_constraint: SenderConstraint,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
     pub key_origin: KeyOrigin,
 }
@@ -106,6 +109,7 @@ impl Default for ProfileSettings {
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
+            sender_constraint: SenderConstraint::Optional,
             key_origin: KeyOrigin::Local,
         }
     }
@@ -174,6 +178,12 @@ impl IssuerProfile {
     pub fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
+    }
+
+    /// Must tokens be bound to their sender?
+    #[must_use]
+    pub fn sender_constraint(&self) -> SenderConstraint {
+        self.settings.sender_constraint
     }
 
     pub(super) fn required_claims(&self) -> &[String] {

@@ -123,6 +123,14 @@ impl From<SystemTime> for UnixTime {
 // === impl NumericDate ===
 
 impl NumericDate {
+    pub(super) fn floor(self) -> i64 {
+        self.floor
+    }
+
+    pub(super) fn ceil(self) -> i64 {
+        self.ceil
+    }
+
     fn from_value(value: &Value) -> Option<Self> {
         let Value::Number(number) = value else { return None };
         let (floor, ceil) = match number.as_i64() {
@@ -137,11 +145,11 @@ impl NumericDate {
     }
 }
 
-fn date(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<NumericDate>, TokenError> {
+pub(super) fn date(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<NumericDate>, TokenError> {
     claims.get(claim).map(|value| NumericDate::from_value(value).ok_or(TokenError::DateMalformed { claim })).transpose()
 }
 
-fn seconds(duration: Duration) -> i64 {
+pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 

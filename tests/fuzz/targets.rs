@@ -83,7 +83,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             required_claims: vec!["sub".to_owned()],
             keep: PROJECTED.map(str::to_owned).to_vec(),
             rename: BTreeMap::new(),
-            key_origin: KeyOrigin::Local,
+            ..ProfileSettings::default()
         });
         profiles.push(profile.unwrap());
     }
