@@ -238,11 +238,12 @@ impl DenyReason {
         }
     }
 
-    /// Is it our fault (503): the issuer's keys were never had, or there is no room to remember a proof?
+    /// Is it no fault of the caller (503): the issuer's keys were never had, the issuer cannot be asked, or there is no room
+    /// to remember a proof?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Token(error) => error.fault() == Fault::Keys,
+            Self::Token(error) => error.fault() != Fault::Token,
             Self::Sender(SenderError::Proof(error)) => error.is_unavailable(),
             _ => false,
         }

@@ -20,6 +20,7 @@ mod demo;
 mod eval;
 mod healthcheck;
 mod output;
+mod question;
 mod run;
 mod settings;
 mod sources;

@@ -29,8 +29,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc,
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -38,10 +37,7 @@ use std::{
 };
 
 use axum::{Router, response::Response};
-use http::{
-    HeaderName, HeaderValue, Method, Request, StatusCode,
-    header::CACHE_CONTROL,
-};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header::CACHE_CONTROL};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
@@ -51,9 +47,12 @@ use self::{
     challenges::Challenges,
     identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
-    tokens::VerifiedTokens,
 };
-pub use self::{identity::SenderSettings, json::Malformed, tokens::TokenCacheSettings};
+pub use self::{
+    identity::SenderSettings,
+    json::Malformed,
+    tokens::{TokenCacheSettings, VerifiedTokens},
+};
 use crate::{policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.

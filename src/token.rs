@@ -20,6 +20,7 @@ mod dpop;
 mod error;
 mod header;
 mod inspect;
+mod introspection;
 mod json;
 mod keys;
 mod lint;
@@ -43,6 +44,10 @@ pub use self::{
     dpop::{AcceptedProof, Nonces, Origin, ProofError, ProofHolder, ProofName, Target},
     error::{Fault, TokenError, Untrusted},
     inspect::{Inspection, inspect},
+    introspection::{
+        AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
+        IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
+    },
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},

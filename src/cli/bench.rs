@@ -4,8 +4,6 @@
 mod report;
 
 use std::{
-    io,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -14,8 +12,9 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use self::report::Run;
 use super::{
-    Exit, eval, output,
-    sources::{self, Complaint, Ignore, Loading},
+    Exit, output,
+    question::{Failure, QuestionArgs},
+    sources::{self, Complaint, Loading},
 };
 use crate::policy::{DataPath, EvalOptions, Outcome, PolicySet, Value};
 
@@ -41,24 +40,8 @@ Exit codes: 0 done, 1 the query is undefined or fails, 2 wrong usage";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct BenchArgs {
-    /// The query
-    #[arg(required_unless_present = "stdin")]
-    query: Option<String>,
-    /// Bundle: a directory or a `.tar.gz`; may be repeated
-    #[arg(short, long = "bundle", value_name = "PATH")]
-    bundles: Vec<String>,
-    /// Policy and data files; `a.b:PATH` mounts data at `data.a.b`; may be repeated
-    #[arg(short, long, value_name = "PATH")]
-    data: Vec<String>,
-    /// Input document, JSON or YAML
-    #[arg(short, long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// Read the input document from stdin
-    #[arg(short = 'I', long, conflicts_with_all = ["input", "stdin"])]
-    stdin_input: bool,
-    /// Read the query from stdin
-    #[arg(long, conflicts_with = "query")]
-    stdin: bool,
+    #[command(flatten)]
+    question: QuestionArgs,
     /// Report as text, as JSON or in the Go Benchmark Data Format
     #[arg(short, long, value_enum, default_value_t = Format::Pretty)]
     format: Format,
@@ -76,12 +59,6 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
           default_missing_value = "true", action = ArgAction::Set)]
     fail: bool,
-    /// Take files of which nothing says it for Rego v0
-    #[arg(long)]
-    v0_compatible: bool,
-    /// Names of files and directories not to load, with `*` and `?`; may be repeated
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
-    ignore: Vec<String>,
 }
 
 /// Shapes of the report.
@@ -123,26 +100,12 @@ pub(super) fn run(args: &BenchArgs) -> ExitCode {
     Exit::Done.into()
 }
 
-/// Why nothing was measured.
-enum Failure {
-    Arguments(String),
-    Rego(Vec<Complaint>),
-}
-
 fn prepare(args: &BenchArgs) -> Result<(PolicySet, String, Option<Value>), Failure> {
-    let ignore = Ignore::new(&args.ignore).map_err(Failure::Arguments)?;
-    let input = eval::input(args.input.as_deref(), args.stdin_input).map_err(Failure::Arguments)?;
-    let query = match &args.query {
-        Some(query) => query.clone(),
-        None => eval::text(io::stdin(), "stdin").map_err(Failure::Arguments)?,
-    };
-    if query.trim().is_empty() {
-        return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
-    }
-    let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
-    let loading = Loading::new(sources::UNLIMITED, &[], args.v0_compatible);
+    let question = args.question.read()?;
+    let sources = args.question.sources(&question)?;
+    let loading = Loading::new(sources::UNLIMITED, &[], args.question.v0_compatible);
     let set = loading.load(sources).map_err(Failure::Rego)?;
-    Ok((set, query.trim().to_owned(), input))
+    Ok((set, question.query.trim().to_owned(), question.input))
 }
 
 fn failed(complaints: &[Complaint], format: Format) -> ExitCode {

@@ -5,9 +5,6 @@ mod format;
 mod scope;
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -16,16 +13,13 @@ use clap::{Args, ValueEnum};
 
 use super::{
     Exit, output,
-    sources::{self, Complaint, Ignore, Loading},
+    question::{Failure, QuestionArgs},
+    sources::{self, Complaint, Loading},
 };
 use crate::{
     outbound::Host,
-    policy::{Coverage, CoverageReport, EvalOptions, QueryResult, Value, parse_json, parse_yaml},
-    reload::describe_io,
+    policy::{Coverage, CoverageReport, EvalOptions, QueryResult},
 };
-
-/// Largest input and query.
-const MAX_INPUT_BYTES: u64 = 256 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,24 +38,8 @@ policies, the input, the query or its evaluation";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct EvalArgs {
-    /// The query: `data.authz.allow`, or anything that can stand in the body of a rule
-    #[arg(required_unless_present = "stdin")]
-    query: Option<String>,
-    /// Bundle: a directory or a `.tar.gz`; may be repeated
-    #[arg(short, long = "bundle", value_name = "PATH")]
-    bundles: Vec<String>,
-    /// Policy and data files; `a.b:PATH` mounts data at `data.a.b`; may be repeated
-    #[arg(short, long, value_name = "PATH")]
-    data: Vec<String>,
-    /// Input document, JSON or YAML
-    #[arg(short, long, value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// Read the input document from stdin
-    #[arg(short = 'I', long, conflicts_with_all = ["input", "stdin"])]
-    stdin_input: bool,
-    /// Read the query from stdin
-    #[arg(long, conflicts_with = "query")]
-    stdin: bool,
+    #[command(flatten)]
+    question: QuestionArgs,
     /// What to print
     #[arg(short, long, value_enum, default_value_t = Format::Json)]
     format: Format,
@@ -98,12 +76,6 @@ pub(super) struct EvalArgs {
     allow_http_send: Vec<Host>,
     #[command(flatten)]
     refused: Refused,
-    /// Take files of which nothing says it for Rego v0
-    #[arg(long)]
-    v0_compatible: bool,
-    /// Names of files and directories not to load, with `*` and `?`; may be repeated
-    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
-    ignore: Vec<String>,
 }
 
 /// Flags of `opa eval` for what is not here: to be told apart from mistakes.
@@ -209,31 +181,15 @@ pub(super) fn run(args: &EvalArgs) -> ExitCode {
     }
 }
 
-/// Why there is no answer.
-enum Failure {
-    /// What surrounds the query is wrong.
-    Arguments(String),
-    /// Policies, data or the query are, or their evaluation failed.
-    Rego(Vec<Complaint>),
-}
-
 fn evaluate(args: &EvalArgs) -> Result<Answer, Failure> {
     if let Some(reason) = args.refused.reason() {
         return Err(Failure::Arguments(reason.to_owned()));
     }
-    let ignore = Ignore::new(&args.ignore).map_err(Failure::Arguments)?;
-    let input = input(args.input.as_deref(), args.stdin_input).map_err(Failure::Arguments)?;
-    let query = match &args.query {
-        Some(query) => query.clone(),
-        None => text(io::stdin(), "stdin").map_err(Failure::Arguments)?,
-    };
-    if query.trim().is_empty() {
-        return Err(Failure::Rego(vec![Complaint::plain("cannot evaluate empty query")]));
-    }
+    let question = args.question.read()?;
     let begun = Instant::now();
-    let sources = sources::read(&args.bundles, &args.data, &ignore).map_err(Failure::Rego)?;
+    let sources = args.question.sources(&question)?;
     let read = begun.elapsed();
-    let mut loading = Loading::new(args.timeout, &args.allow_http_send, args.v0_compatible);
+    let mut loading = Loading::new(args.timeout, &args.allow_http_send, args.question.v0_compatible);
     loading.is_strict = args.strict;
     let load = |sources| if args.coverage { loading.load_for_coverage(sources) } else { loading.load(sources) };
     let begun = Instant::now();
@@ -247,13 +203,13 @@ fn evaluate(args: &EvalArgs) -> Result<Answer, Failure> {
     let mut coverage = Coverage::new(&set);
     let begun = Instant::now();
     // OPA leaves trailing white space out of the text of an expression.
-    let ask = || set.query(query.trim_end(), input.clone(), &options);
+    let ask = || set.query(question.query.trim_end(), question.input.clone(), &options);
     let result = match &mut coverage {
         Some(coverage) => coverage.record(ask),
         None => ask(),
     };
     let result = result.map_err(|error| {
-        let error = set.with_conflicting_values(error, input.as_ref(), &options);
+        let error = set.with_conflicting_values(error, question.input.as_ref(), &options);
         Failure::Rego(vec![Complaint::from(&error)])
     })?;
     let metrics = [
@@ -263,40 +219,4 @@ fn evaluate(args: &EvalArgs) -> Result<Answer, Failure> {
     ];
     let metrics = metrics.into_iter().filter(|_| args.metrics).map(|(name, time)| (name, time.as_nanos()));
     Ok(Answer { result, metrics: metrics.collect(), coverage: coverage.map(|coverage| coverage.report()) })
-}
-
-/// The input document of a file, or of stdin.
-pub(super) fn input(file: Option<&Path>, stdin: bool) -> Result<Option<Value>, String> {
-    let (text, name) = match file {
-        None if stdin => (text(io::stdin(), "stdin")?, "stdin".to_owned()),
-        None => return Ok(None),
-        Some(path) => (read_file(path)?, path.display().to_string()),
-    };
-    // YAML that is meant as JSON is told apart by whether it is JSON: the exact numbers of JSON must not go through YAML.
-    match parse_json(&text) {
-        Ok(value) => Ok(Some(value)),
-        Err(json) => parse_yaml(&text).map(Some).map_err(|yaml| {
-            let error = if text.trim_start().starts_with(['{', '[', '"']) { json } else { yaml };
-            format!("unable to parse input: {name}:{}:{}: {}", error.row, error.col, error.message)
-        }),
-    }
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| format!("cannot read `{name}`: {}", describe_io(&error)))?;
-    text(file, &format!("`{name}`"))
-}
-
-/// All of a source, which must be text.
-pub(super) fn text(source: impl io::Read, name: &str) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    source
-        .take(MAX_INPUT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| format!("cannot read {name}: {}", describe_io(&error)))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_INPUT_BYTES) {
-        return Err(format!("{name} has more than {MAX_INPUT_BYTES} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|error| format!("{name} is not UTF-8 text: {error}"))
 }

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     reload::{FetchSettings, KeySource},
-    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
+    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings, SenderConstraint},
 };
 
-/// Names of all algorithms.
-const ALGORITHMS: [(&str, Algorithm); 13] = [
+/// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
+const ALGORITHMS: [(&str, Algorithm); 17] = [
     ("RS256", Algorithm::RS256),
     ("RS384", Algorithm::RS384),
     ("RS512", Algorithm::RS512),
@@ -28,6 +28,10 @@ const ALGORITHMS: [(&str, Algorithm); 13] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
     ("HS512", Algorithm::HS512),
+    ("ESP256", Algorithm::ES256),
+    ("ESP384", Algorithm::ES384),
+    ("ESP512", Algorithm::ES512),
+    ("Ed25519", Algorithm::EdDSA),
 ];
 /// What identity providers sign with today. Shared secrets are never a default.
 const DEFAULT_ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
@@ -116,7 +120,9 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
             .collect(),
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
+        sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
+        introspection: None,
     };
     claims.finish();
     settings
@@ -130,9 +136,7 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
     }
     let mut algorithms = Vec::new();
     for name in &names {
-        if name.text.eq_ignore_ascii_case("none") {
-            section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
-        } else if let Some(algorithm) = section.choose(name, &ALGORITHMS) {
+        if let Some(algorithm) = algorithm(section, name) {
             if remote && name.text.starts_with("HS") {
                 let message = format!(
                     "`{}` signs with a shared secret, and a key set that is fetched holds public keys only; remove it, \
@@ -141,10 +145,22 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
                 );
                 section.problem_at(name, message);
             }
-            algorithms.push(algorithm);
+            // Two names of one algorithm are no mistake.
+            if !algorithms.contains(&algorithm) {
+                algorithms.push(algorithm);
+            }
         }
     }
     algorithms
+}
+
+/// One algorithm by its name; `none` is none.
+pub(super) fn algorithm(section: &Section<'_>, name: &Text) -> Option<Algorithm> {
+    if name.text.eq_ignore_ascii_case("none") {
+        section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
+        return None;
+    }
+    section.choose(name, &ALGORITHMS)
 }
 
 /// Exactly one source of keys.

@@ -27,7 +27,7 @@ use super::{
 };
 
 pub(super) use self::machine::Care;
-use self::machine::Machines;
+use self::machine::{Machine, Machines};
 
 /// How messages name an ad-hoc query.
 pub(super) const QUERY: &str = "query";
@@ -208,6 +208,21 @@ impl PolicySet {
         self.evaluate_printing(path, input, options, &mut Vec::new())
     }
 
+    /// As [`PolicySet::evaluate`], if that needs no engine that is yet to be made: making one takes a time that grows
+    /// with the policies and that no deadline ends. `None`: [`PolicySet::evaluate`] would make one.
+    pub fn evaluate_if_made(
+        &self,
+        path: &DataPath,
+        input: Option<Value>,
+        options: &EvalOptions,
+    ) -> Option<Result<Outcome, EvalError>> {
+        match self.evaluate_on(|care| self.machines.made(care), path, input, options, &mut Vec::new()) {
+            Ok(outcome) => Some(Ok(outcome)),
+            Err(Stop::Failed(error)) => Some(Err(error)),
+            Err(Stop::NotMade) => None,
+        }
+    }
+
     /// As [`PolicySet::evaluate`]; `prints` receives what `print` was given, also when the evaluation fails.
     pub(super) fn evaluate_printing(
         &self,
@@ -216,6 +231,21 @@ impl PolicySet {
         options: &EvalOptions,
         prints: &mut Vec<String>,
     ) -> Result<Outcome, EvalError> {
+        let get = |care| Some(self.machines.get(self, false, care));
+        self.evaluate_on(get, path, input, options, prints).map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::NotMade => EvalError::new(EvalErrorKind::Internal, "an engine was not made".to_owned()),
+        })
+    }
+
+    fn evaluate_on<'s>(
+        &'s self,
+        get: impl Fn(Care) -> Option<Result<&'s Machine, EvalError>>,
+        path: &DataPath,
+        input: Option<Value>,
+        options: &EvalOptions,
+        prints: &mut Vec<String>,
+    ) -> Result<Outcome, Stop> {
         let limit = options.deadline.unwrap_or_else(|| self.deadline(path));
         let _session = Session::start(self.settings.http.clone());
         let value = match self.tree.find(path.segments()) {
@@ -225,8 +255,8 @@ impl PolicySet {
                 None => return Ok(Outcome::Undefined),
             },
             Place::Rule { engine_path, rest } => {
-                let whole =
-                    self.with_care(input, options, limit, prints, |engine| engine.eval_rule(engine_path.to_owned()))?;
+                let whole = self
+                    .with_care(get, input, options, limit, prints, |engine| engine.eval_rule(engine_path.to_owned()))?;
                 match rest {
                     [] => whole,
                     rest => match member(&whole, rest) {
@@ -236,8 +266,9 @@ impl PolicySet {
                 }
             }
             Place::Virtual { query, rest } => {
-                let result =
-                    self.with_care(input, options, limit, prints, |engine| engine.eval_query(query.to_owned(), false))?;
+                let result = self.with_care(get, input, options, limit, prints, |engine| {
+                    engine.eval_query(query.to_owned(), false)
+                })?;
                 let row = result.result.into_iter().next();
                 let value = row.and_then(|row| row.expressions.into_iter().next()).map(|e| e.value);
                 let Some(mut value) = value else { return Ok(Outcome::Undefined) };
@@ -257,35 +288,38 @@ impl PolicySet {
         }
         if !json::fits(&value, self.settings.max_result_bytes) {
             let max = self.settings.max_result_bytes;
-            return Err(EvalError::new(EvalErrorKind::OutputLimit, format!("result is larger than {max} bytes")));
+            let message = format!("result is larger than {max} bytes");
+            return Err(Stop::Failed(EvalError::new(EvalErrorKind::OutputLimit, message)));
         }
         Ok(Outcome::Value(value))
     }
 
     /// Runs the engine as it is, and with OPA's operators where its own would not do; see [`Care`].
-    fn with_care<T>(
-        &self,
+    fn with_care<'s, T>(
+        &'s self,
+        get: impl Fn(Care) -> Option<Result<&'s Machine, EvalError>>,
         input: Option<Value>,
         options: &EvalOptions,
         limit: Duration,
         prints: &mut Vec<String>,
         work: impl Fn(&mut Engine) -> anyhow::Result<T>,
-    ) -> Result<T, EvalError> {
+    ) -> Result<T, Stop> {
         let start = Instant::now();
         let care = self.care(None, input.as_ref(), options);
         let known = prints.len();
         let mut run = |care, input, limit| {
-            let machine = self.machines.get(self, false, care)?;
+            let machine = get(care).ok_or(Stop::NotMade)??;
             let result = machine.run(input, options, limit, &[], |engine| {
                 let value = work(engine);
                 prints.truncate(known);
                 prints.extend(engine.take_prints()?);
                 value
             });
-            result.map_err(|error| if care.is_enough(&error) { self.explained(error, machine) } else { error })
+            let explain = |error| if care.is_enough(&error) { self.explained(error, machine) } else { error };
+            result.map_err(explain).map_err(Stop::Failed)
         };
         match run(care, input.clone(), limit) {
-            Err(error) if !care.is_enough(&error) => run(Care::Exact, input, rest(limit, start)),
+            Err(Stop::Failed(error)) if !care.is_enough(&error) => run(Care::Exact, input, rest(limit, start)),
             result => result,
         }
     }
@@ -363,6 +397,19 @@ impl PolicySet {
                 None => self.explained(error, machine),
             }
         })
+    }
+}
+
+/// Why an evaluation has no outcome.
+enum Stop {
+    Failed(EvalError),
+    /// It needs an engine that was not made yet, and may not make it.
+    NotMade,
+}
+
+impl From<EvalError> for Stop {
+    fn from(error: EvalError) -> Self {
+        Self::Failed(error)
     }
 }
 

@@ -466,3 +466,12 @@ fn variables_without_a_value_are_refused_at_load_as_opa_does() {
         assert_eq!(found.join(" "), unsafe_vars, "{body}");
     }
 }
+
+#[test]
+fn an_engine_with_opas_operators_is_not_made_by_who_may_not_wait_for_it() {
+    let set = load(&[("a.rego", "package a\nsum := 0.1 + 0.2\nplain := 1")]).unwrap();
+    let at_once = |path| set.evaluate_if_made(&DataPath::from_slash(path), None, &EvalOptions::default()).map(show);
+    assert_eq!(at_once("a/sum"), None);
+    evaluates(&set, &[("a/sum", "0.3")]);
+    assert_eq!(at_once("a/sum").as_deref(), Some("0.3"));
+}

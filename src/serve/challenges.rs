@@ -49,9 +49,10 @@ impl Challenges {
             (false, true) if used == Some(Scheme::Dpop) => &[Scheme::Dpop, Scheme::Bearer],
             (false, true) => &[Scheme::Bearer, Scheme::Dpop],
         };
-        let values = schemes.iter().enumerate().map(|(place, scheme)| {
-            self.value(*scheme, if place == 0 { parameters } else { &[] })
-        });
+        let values = schemes
+            .iter()
+            .enumerate()
+            .map(|(place, scheme)| self.value(*scheme, if place == 0 { parameters } else { &[] }));
         values.collect()
     }
 

@@ -1,7 +1,8 @@
 //! Where an evaluation runs. Most policies are evaluated on the worker that has the request: they take microseconds and
 //! the engine's own deadline ends them. A policy whose builtins the deadline cannot interrupt, or that
 //! may wait for `http.send`, goes to a bounded pool of blocking threads, so that the caller gets its answer in time
-//! whatever the builtin does. Those that wait have places of their own: a slow server takes none from the others.
+//! whatever the builtin does. Those that wait have places of their own: a slow server takes none from the others. The
+//! pool also makes the engine that some evaluations need besides the one a snapshot is loaded with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +14,8 @@ use crate::{
 
 /// How much later than the engine's deadline the caller stops waiting: the engine answers first when it can.
 const SLACK: Duration = Duration::from_millis(50);
+/// How long a caller waits for an engine to be made, once for each snapshot: a second is enough for 10,000 rules.
+const MAKING: Duration = Duration::from_secs(10);
 
 /// Why there is no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,10 +36,13 @@ pub(super) async fn evaluate(
     options: EvalOptions,
 ) -> Result<Outcome, Failure> {
     let waits = snapshot.policies.reaches_network(path);
+    let mut patience = options.deadline.unwrap_or(snapshot.policies.deadline(path)) + SLACK;
     if !waits && !snapshot.policies.may_block() {
-        return snapshot.policies.evaluate(path, input, &options).map_err(Failure::Evaluation);
+        if let Some(result) = snapshot.policies.evaluate_if_made(path, input.clone(), &options) {
+            return result.map_err(Failure::Evaluation);
+        }
+        patience += MAKING;
     }
-    let patience = options.deadline.unwrap_or(snapshot.policies.deadline(path)) + SLACK;
     let places = if waits { &app.waiting } else { &app.blocking };
     // A thread that does not come back keeps its permit, so the pool cannot grow beyond its bound.
     let Ok(Ok(permit)) = tokio::time::timeout(patience, Arc::clone(places).acquire_owned()).await else {

@@ -141,13 +141,7 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
 }
 
 /// Fills in the verdict, records it and answers it.
-fn conclude(
-    app: &App,
-    arrival: &Arrival,
-    identified: &Identified,
-    about: &Record<'_>,
-    verdict: &Verdict,
-) -> Answer {
+fn conclude(app: &App, arrival: &Arrival, identified: &Identified, about: &Record<'_>, verdict: &Verdict) -> Answer {
     app.telemetry.decided(&Record {
         outcome: verdict.label(),
         reason: verdict.code(),

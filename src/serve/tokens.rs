@@ -27,7 +27,7 @@ pub struct TokenCacheSettings {
 
 /// The cache. Answers exactly as [`authorize::identify`] does.
 #[derive(Debug)]
-pub(super) struct VerifiedTokens {
+pub struct VerifiedTokens {
     /// `None`: off.
     cache: Option<Cache<Fingerprint, Entry, Weight>>,
     hits: Counter,
@@ -56,7 +56,9 @@ const ENTRY_BYTES: u64 = 512;
 // === impl VerifiedTokens ===
 
 impl VerifiedTokens {
-    pub(super) fn new(settings: TokenCacheSettings, (hits, misses): (Counter, Counter)) -> Self {
+    /// An empty cache that counts its hits and misses.
+    #[must_use]
+    pub fn new(settings: TokenCacheSettings, (hits, misses): (Counter, Counter)) -> Self {
         let TokenCacheSettings { entries, bytes } = settings;
         let cache = (entries > 0).then(|| {
             let (entries, bytes) = (entries as u64, bytes as u64);
@@ -70,12 +72,7 @@ impl VerifiedTokens {
     ///
     /// # Errors
     /// As [`authorize::identify`].
-    pub(super) fn identify(
-        &self,
-        snapshot: &Snapshot,
-        raw: &RawToken,
-        now: SystemTime,
-    ) -> Result<KnownCaller, DenyReason> {
+    pub fn identify(&self, snapshot: &Snapshot, raw: &RawToken, now: SystemTime) -> Result<KnownCaller, DenyReason> {
         let verify = || authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new);
         let Some(cache) = &self.cache else { return verify() };
         let Some(fingerprint) = raw.fingerprint(snapshot.profiles.limits()) else { return verify() };

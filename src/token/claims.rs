@@ -7,13 +7,15 @@ use super::{
     binding::Confirmation,
     compact::{Compact, Limits},
     error::{TokenError, Untrusted},
+    introspection::ActiveAnswer,
     json,
     profile::{IssuerProfile, join},
     signature::SignatureChecked,
     time::{Times, UnixTime},
 };
 
-/// What is left after every check passed. Only [`verify()`](super::verify()) makes one.
+/// What is left after every check passed. Only [`verify()`](super::verify()) and [`judge_answer`](super::judge_answer)
+/// make one.
 #[derive(Debug, Clone)]
 pub struct VerifiedClaims {
     issuer: String,
@@ -25,6 +27,14 @@ pub struct VerifiedClaims {
     key_id: Option<String>,
     confirmation: Option<Confirmation>,
     claims: Map<String, Value>,
+}
+
+/// What makes a claims set believable.
+pub(super) enum Voucher<'v> {
+    /// A signature of the issuer, with the key that checked it.
+    Signature(&'v SignatureChecked),
+    /// The issuer itself, asked about the token.
+    Issuer(&'v ActiveAnswer),
 }
 
 /// A claims set whose signature may not have been checked yet.
@@ -51,9 +61,25 @@ const OTHER_KINDS: [(&str, &str); 12] = [
     ("_sd_alg", "it has `_sd_alg`, as selective disclosure credentials do"),
 ];
 
+// === impl Voucher ===
+
+impl Voucher<'_> {
+    fn key_id(&self) -> Option<&str> {
+        match self {
+            Self::Signature(signature) => signature.key_id(),
+            Self::Issuer(_) => None,
+        }
+    }
+}
+
 // === impl Payload ===
 
 impl Payload {
+    /// The members of an introspection answer, which stand for the claims of the token.
+    pub(super) fn of_answer(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+
     pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
         let claims = json::parse_object(&token.payload, limits.json()).map_err(TokenError::Payload)?;
         Ok(Self(claims))
@@ -140,16 +166,19 @@ impl Payload {
 // === impl VerifiedClaims ===
 
 impl VerifiedClaims {
-    /// The only constructor: needs the proof that the signature was checked.
+    /// The only constructor: needs the proof that the signature was checked, or that the issuer was asked.
     pub(super) fn judge(
-        signature: &SignatureChecked,
+        voucher: &Voucher<'_>,
         payload: Payload,
         times: Times,
         explicitly_typed: bool,
         profile: &IssuerProfile,
     ) -> Result<Self, TokenError> {
         payload.refuse_other_kinds(explicitly_typed)?;
-        let audience = payload.audience(profile)?;
+        let audience = match voucher {
+            Voucher::Issuer(answer) if answer.may_lack_audience() && !payload.0.contains_key("aud") => Vec::new(),
+            _ => payload.audience(profile)?,
+        };
         let subject = payload.subject()?;
         let id = payload.string("jti")?.map(str::to_owned);
         payload.string("client_id")?;
@@ -166,7 +195,7 @@ impl VerifiedClaims {
             scopes,
             id,
             times,
-            key_id: signature.key_id().map(str::to_owned),
+            key_id: voucher.key_id().map(str::to_owned),
             confirmation,
             claims,
         })
@@ -193,7 +222,8 @@ impl VerifiedClaims {
         self.subject.as_deref()
     }
 
-    /// `aud`, as a list; at least one of them is the profile's.
+    /// `aud`, as a list; at least one of them is the profile's. Empty only when the issuer was asked about the token, named
+    /// none, and the profile permits that.
     #[must_use]
     pub fn audience(&self) -> &[String] {
         &self.audience
@@ -223,7 +253,8 @@ impl VerifiedClaims {
         self.times.expires_at()
     }
 
-    /// The `kid` of the key that verified the signature, as the issuer's key set names it.
+    /// The `kid` of the key that verified the signature, as the issuer's key set names it. An issuer that was asked about
+    /// the token named none.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()

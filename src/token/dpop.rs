@@ -110,7 +110,7 @@ pub(super) fn check(
 
 /// `typ`, `alg` and `jwk`. What else a header says is either refused for every token or means nothing here.
 fn read_header(proof: &Compact<'_>, rules: &ProofRules) -> Result<VerifyKey, ProofError> {
-    let members = header::checked_members(proof, LIMITS).map_err(ProofError::Malformed)?;
+    let members = header::sound_members(proof, LIMITS).map_err(ProofError::Malformed)?;
     match members.get("typ") {
         Some(Value::String(typ)) if fold_type(typ) == "dpop+jwt" => {}
         Some(Value::String(typ)) => return Err(ProofError::Type { found: Some(Untrusted::new(typ)) }),
@@ -141,8 +141,7 @@ impl<'p> Claims<'p> {
             Some(_) => Err(ProofError::ClaimMalformed { claim }),
         };
         let needed = |claim: &'static str| text(claim)?.ok_or(ProofError::ClaimMissing { claim });
-        let date =
-            |claim: &'static str| time::date(claims, claim).map_err(|_| ProofError::ClaimMalformed { claim });
+        let date = |claim: &'static str| time::date(claims, claim).map_err(|_| ProofError::ClaimMalformed { claim });
         let id = needed("jti")?;
         if id.is_empty() || id.len() > LONGEST_ID {
             return Err(ProofError::ClaimMalformed { claim: "jti" });
@@ -227,4 +226,3 @@ fn first_half(hash: &[u8]) -> [u8; 16] {
     }
     half
 }
-

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{algorithm::Algorithm, json::JsonFault};
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
 
 /// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum Fault {
     Token,
     /// The issuer's keys were never had: 503.
     Keys,
+    /// The issuer could not be asked about the token, or its answer is of no use: 503.
+    Issuer,
 }
 
 /// Why a token was refused: the first check that failed.
@@ -291,7 +293,7 @@ pub enum TokenError {
         /// What gave it away.
         sign: &'static str,
     },
-    /// The token is bound to a key of its sender, and the binding cannot be checked yet.
+    /// `cnf` is no object, is empty, or binds to something that is no thumbprint.
     #[error("`cnf` is not an object of SHA-256 thumbprints in base64url (`jkt`, `x5t#S256`)")]
     ConfirmationMalformed,
     /// `cnf` has a member whose meaning is not known here, so nobody could hold its sender to it.
@@ -300,6 +302,11 @@ pub enum TokenError {
         /// Its name.
         member: Untrusted,
     },
+
+    // introspection
+    /// The issuer was asked about the token, or could not be.
+    #[error("{0}")]
+    Introspection(IntrospectionError),
 }
 
 /// Shows a value that a token may lack.
@@ -369,11 +376,12 @@ impl TokenError {
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::ConfirmationMalformed => "confirmation_malformed",
             Self::ConfirmationUnknown { .. } => "confirmation_unknown",
+            Self::Introspection(error) => error.code(),
         }
     }
 
-    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`
-    /// or `claims`.
+    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`,
+    /// `claims` or, where the issuer is asked, `introspection`.
     #[must_use]
     pub const fn step(&self) -> &'static str {
         match self {
@@ -418,6 +426,7 @@ impl TokenError {
             | Self::NotAnAccessToken { .. }
             | Self::ConfirmationMalformed
             | Self::ConfirmationUnknown { .. } => "claims",
+            Self::Introspection(_) => "introspection",
         }
     }
 
@@ -426,6 +435,7 @@ impl TokenError {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::KeysNeverHad { .. } => Fault::Keys,
+            Self::Introspection(error) => error.fault(),
             _ => Fault::Token,
         }
     }
@@ -436,6 +446,7 @@ impl TokenError {
         match self {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
+            Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
         }
     }

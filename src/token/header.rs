@@ -51,18 +51,34 @@ const OTHER_KINDS: [(&str, &str); 18] = [
 
 impl Header {
     pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
-        let members = checked_members(token, limits)?;
+        let members = sound_members(token, limits)?;
         Ok(Self { algorithm: algorithm(&members)?, typ: token_type(&members)?, key_id: key_id(&members)? })
+    }
+
+    /// The header of a JWT that is no access token but must be of exactly this other kind, and must say so.
+    pub(super) fn parse_kind(
+        token: &Compact<'_>,
+        limits: Limits,
+        kind: &str,
+        issuer: &str,
+    ) -> Result<Self, TokenError> {
+        let members = sound_members(token, limits)?;
+        let typ = match members.get("typ") {
+            Some(Value::String(name)) => Some(fold_type(name)),
+            None => None,
+            Some(_) => return Err(TokenError::TypeMalformed),
+        };
+        if typ.as_deref() != Some(kind) {
+            let found = typ.as_deref().map(Untrusted::new);
+            let (allowed, issuer) = (kind.to_owned(), issuer.to_owned());
+            return Err(TokenError::TypeNotAllowed { found, allowed, issuer });
+        }
+        Ok(Self { algorithm: algorithm(&members)?, typ, key_id: key_id(&members)? })
     }
 }
 
-/// The header's members, decoded and strictly parsed, nothing judged.
-pub(super) fn members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
-    json::parse_object(&token.header, limits.json()).map_err(TokenError::Header)
-}
-
-/// The same, without `crit` and whatever changes how the payload is read.
-pub(super) fn checked_members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
+/// The header's members, when none of them changes what is signed or how the payload is read.
+pub(super) fn sound_members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
     let members = members(token, limits)?;
     if members.contains_key("crit") {
         return Err(TokenError::CriticalExtension);
@@ -72,6 +88,11 @@ pub(super) fn checked_members(token: &Compact<'_>, limits: Limits) -> Result<Map
     }
     refuse_nested(&members)?;
     Ok(members)
+}
+
+/// The header's members, decoded and strictly parsed, nothing judged.
+pub(super) fn members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
+    json::parse_object(&token.header, limits.json()).map_err(TokenError::Header)
 }
 
 /// A media type as RFC 7515 §4.1.9 compares it: any case, `application/` left out.

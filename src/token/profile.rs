@@ -12,10 +12,11 @@ use super::{
     compact::Limits,
     error::{TokenError, Untrusted},
     header::{Header, fold_type, other_kind},
+    introspection::IntrospectionSettings,
 };
 
 /// The rules for one `iss`, as written by the operator and not yet checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileSettings {
     /// Exact `iss`.
     pub issuer: String,
@@ -41,6 +42,8 @@ pub struct ProfileSettings {
     pub sender_constraint: SenderConstraint,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
     pub key_origin: KeyOrigin,
+    /// How the issuer is asked about its tokens; `None`: it is not.
+    pub introspection: Option<IntrospectionSettings>,
 }
 
 /// Local keys may be secrets; remote ones never.
@@ -53,7 +56,7 @@ pub enum KeyOrigin {
 }
 
 /// A checked profile.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerProfile {
     settings: ProfileSettings,
     accepts_no_type: bool,
@@ -73,6 +76,8 @@ pub struct ProfileError {
 #[derive(Debug, Default)]
 pub struct Profiles {
     by_issuer: BTreeMap<String, IssuerProfile>,
+    /// Who is asked about tokens that name no issuer.
+    opaque: Option<String>,
     limits: Limits,
 }
 
@@ -111,6 +116,7 @@ impl Default for ProfileSettings {
             rename: BTreeMap::new(),
             sender_constraint: SenderConstraint::Optional,
             key_origin: KeyOrigin::Local,
+            introspection: None,
         }
     }
 }
@@ -130,6 +136,7 @@ impl IssuerProfile {
         problems.check_types(&settings.types);
         problems.check_times(&settings);
         problems.check_projection(&settings);
+        problems.check_introspection(&settings);
         if !problems.0.is_empty() {
             return Err(problems.0);
         }
@@ -186,6 +193,12 @@ impl IssuerProfile {
         self.settings.sender_constraint
     }
 
+    /// How the issuer is asked about its tokens, if it is.
+    #[must_use]
+    pub fn introspection(&self) -> Option<&IntrospectionSettings> {
+        self.settings.introspection.as_ref()
+    }
+
     pub(super) fn required_claims(&self) -> &[String] {
         &self.settings.required_claims
     }
@@ -211,6 +224,11 @@ impl IssuerProfile {
                 issuer: self.settings.issuer.clone(),
             });
         }
+        self.check_algorithm(header)
+    }
+
+    /// `alg` against this profile.
+    pub(super) fn check_algorithm(&self, header: &Header) -> Result<(), TokenError> {
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(TokenError::AlgorithmNotAllowed {
                 found: header.algorithm,
@@ -233,11 +251,23 @@ impl Profiles {
     /// Makes the table, with the default [`Limits`].
     ///
     /// # Errors
-    /// Two profiles with one issuer.
+    /// Two profiles with one issuer, or two that want the opaque tokens.
     pub fn new(profiles: Vec<IssuerProfile>) -> Result<Self, ProfileError> {
         let mut by_issuer = BTreeMap::new();
+        let mut opaque = None;
         for profile in profiles {
             let issuer = profile.issuer().to_owned();
+            if profile.introspection().is_some_and(|introspection| introspection.opaque)
+                && let Some(other) = opaque.replace(issuer.clone())
+            {
+                return Err(ProfileError {
+                    field: "introspection.opaque",
+                    message: format!(
+                        "`{other}` and `{issuer}` both want it, but an opaque token does not say whose it is, and nobody \
+                         else may see it; set it for one issuer"
+                    ),
+                });
+            }
             if by_issuer.insert(issuer.clone(), profile).is_some() {
                 return Err(ProfileError {
                     field: "issuer",
@@ -245,7 +275,7 @@ impl Profiles {
                 });
             }
         }
-        Ok(Self { by_issuer, limits: Limits::default() })
+        Ok(Self { by_issuer, opaque, limits: Limits::default() })
     }
 
     /// The same table with other limits.
@@ -264,6 +294,12 @@ impl Profiles {
     #[must_use]
     pub fn get(&self, issuer: &str) -> Option<&IssuerProfile> {
         self.by_issuer.get(issuer)
+    }
+
+    /// The one profile whose issuer is asked about tokens that name none.
+    #[must_use]
+    pub fn opaque(&self) -> Option<&IssuerProfile> {
+        self.get(self.opaque.as_deref()?)
     }
 
     /// All profiles, by issuer.
@@ -372,6 +408,14 @@ impl Problems {
             }
             if !targets.insert(to) {
                 self.add("claims.rename", format!("two claims are renamed to `{to}`"));
+            }
+        }
+    }
+
+    fn check_introspection(&mut self, settings: &ProfileSettings) {
+        if let Some(introspection) = &settings.introspection {
+            for (field, message) in introspection.problems() {
+                self.add(field, message);
             }
         }
     }

@@ -67,6 +67,27 @@ impl Times {
         Ok(())
     }
 
+    /// A statement that was made for us just now: `iat` is there, at most `age` and the leeway old, and not ahead of the
+    /// clock by more than the leeway; `exp`, where there is one, has not come.
+    pub(super) fn check_made_now(
+        claims: &Map<String, Value>,
+        leeway: Duration,
+        age: Duration,
+        now: UnixTime,
+    ) -> Result<(), TokenError> {
+        let leeway = seconds(leeway);
+        let issued = date(claims, "iat")?.ok_or(TokenError::DateMalformed { claim: "iat" })?;
+        if issued.ceil > now.0.saturating_add(leeway) {
+            return Err(TokenError::IssuedInFuture { issued_at: issued.ceil, now: now.0, leeway });
+        }
+        let expires = issued.floor.saturating_add(seconds(age));
+        let expires = date(claims, "exp")?.map_or(expires, |date| date.floor.min(expires));
+        if now.0 >= expires.saturating_add(leeway) {
+            return Err(TokenError::Expired { expires_at: expires, now: now.0, leeway });
+        }
+        Ok(())
+    }
+
     /// The dates beside what they were held against, for a person to read.
     pub(super) fn shown(self, leeway: Duration, max_lifetime: Duration, now: UnixTime) -> String {
         let ago = |date: Option<NumericDate>, floor: fn(NumericDate) -> i64| {

@@ -3,7 +3,7 @@
 
 use super::{
     algorithm::Algorithm,
-    claims::{Payload, VerifiedClaims},
+    claims::{Payload, VerifiedClaims, Voucher},
     compact::{Compact, EmptyPayload, Limits, RawToken},
     error::{TokenError, Untrusted},
     header::Header,
@@ -113,7 +113,7 @@ fn run(
 
     let explicitly_typed = header.typ.as_deref() == Some("at+jwt");
     let carried = payload.claims().len();
-    let claims = VerifiedClaims::judge(&signature, payload, times, explicitly_typed, profile)?;
+    let claims = VerifiedClaims::judge(&Voucher::Signature(&signature), payload, times, explicitly_typed, profile)?;
     observer.passed("claims", || shown_claims(&claims, carried, profile));
     Ok(claims)
 }
@@ -124,7 +124,7 @@ fn profile_of<'p>(payload: &Payload, profiles: &'p Profiles) -> Result<&'p Issue
     profiles.get(issuer).ok_or_else(|| TokenError::IssuerUnknown { issuer: Untrusted::new(issuer) })
 }
 
-fn find<'k>(keys: &'k KeySet, header: &Header, issuer: Option<&str>) -> Result<&'k VerifyKey, TokenError> {
+pub(super) fn find<'k>(keys: &'k KeySet, header: &Header, issuer: Option<&str>) -> Result<&'k VerifyKey, TokenError> {
     let algorithm = header.algorithm;
     let key_id = || header.key_id.as_deref().map(Untrusted::new);
     keys.find(header.key_id.as_deref(), algorithm).map_err(|miss| match (miss, key_id()) {

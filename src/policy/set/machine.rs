@@ -115,14 +115,7 @@ impl Machines {
     /// The modules have to call the functions too, or `with` would not reach them, so they are compiled anew: with all
     /// functions, so that clients with ever other queries make it happen only once.
     pub(super) fn get(&self, set: &PolicySet, all: bool, care: Care) -> Result<&Machine, EvalError> {
-        let [fast, exact, all_fast, all_exact] = &self.made;
-        let cell = match (all, care) {
-            (false, Care::Fast) => fast,
-            (false, Care::Exact) => exact,
-            (true, Care::Fast) => all_fast,
-            (true, Care::Exact) => all_exact,
-        };
-        let machine = cell.get_or_init(|| {
+        let machine = self.cell(all, care).get_or_init(|| {
             let names = if all { builtins::names().map(str::to_owned).collect() } else { self.needed.clone() };
             let machine = Machine::new(
                 &set.files,
@@ -133,8 +126,27 @@ impl Machines {
             );
             machine.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
         });
-        machine.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
+        unwrap(machine)
     }
+
+    /// An engine with the functions that the modules need, if it is there.
+    pub(super) fn made(&self, care: Care) -> Option<Result<&Machine, EvalError>> {
+        self.cell(false, care).get().map(unwrap)
+    }
+
+    fn cell(&self, all: bool, care: Care) -> &OnceLock<Result<Machine, String>> {
+        let [fast, exact, all_fast, all_exact] = &self.made;
+        match (all, care) {
+            (false, Care::Fast) => fast,
+            (false, Care::Exact) => exact,
+            (true, Care::Fast) => all_fast,
+            (true, Care::Exact) => all_exact,
+        }
+    }
+}
+
+fn unwrap(made: &Result<Machine, String>) -> Result<&Machine, EvalError> {
+    made.as_ref().map_err(|message| EvalError::new(EvalErrorKind::Internal, message.clone()))
 }
 
 // === impl Machine ===

@@ -160,8 +160,7 @@ fn target(app: &App, asking: Asking<'_>) -> Option<Target> {
     match asking.asked {
         Asked::Forwarded { method, scheme, host, uri } => Target::new(method.as_str(), &origin(scheme, host)?, uri),
         Asked::Own { method, uri } => {
-            let is_described =
-                [FORWARDED_METHOD, FORWARDED_URI].iter().any(|name| asking.headers.contains_key(*name));
+            let is_described = [FORWARDED_METHOD, FORWARDED_URI].iter().any(|name| asking.headers.contains_key(*name));
             if asking.arrival.peer.is_trusted(settings) && is_described {
                 let one = |name: &str| one(asking.headers, name);
                 let origin = match external {

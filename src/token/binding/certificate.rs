@@ -84,16 +84,16 @@ impl CertificateHeader {
     ///
     /// # Errors
     /// Two lines, of which one is the client's own, or anything that has not exactly one reading.
-    pub fn read<'a>(
+    pub fn read(
         self,
-        mut lines: impl Iterator<Item = &'a [u8]>,
+        mut lines: impl Iterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Option<CertificateThumbprint>, CertificateFault> {
         let fault = |problem| CertificateFault { header: self.name(), problem };
         let Some(line) = lines.next() else { return Ok(None) };
         if lines.next().is_some() {
             return Err(fault("it stands there twice, so the proxy did not overwrite what the client sent"));
         }
-        let text = std::str::from_utf8(line).map_err(|_| fault("it is not UTF-8"))?;
+        let text = std::str::from_utf8(line.as_ref()).map_err(|_| fault("it is not UTF-8"))?;
         let read = match self {
             Self::Xfcc => xfcc(text),
             Self::Rfc9440 => client_cert(text),
@@ -296,10 +296,21 @@ mod tests {
         for line in [sequence, "  :Y2VydGlmaWNhdGU=: "] {
             assert_eq!(read(CertificateHeader::Rfc9440, &[line]), want, "{line}");
         }
-        for line in
-            ["", ":", "::", pem, ":Y2VydGlmaWNhdGU:", ":Y2VydGlmaWNhdGV=:", ":Y2Vy ZGlmaWNhdGU=:", ":AA==:, :AA==:",
-             ":AA==:;a=1", "\"AAAA\"", ":AA-_:", "::AAAA::", ":AAAA:\n"]
-        {
+        for line in [
+            "",
+            ":",
+            "::",
+            pem,
+            ":Y2VydGlmaWNhdGU:",
+            ":Y2VydGlmaWNhdGV=:",
+            ":Y2Vy ZGlmaWNhdGU=:",
+            ":AA==:, :AA==:",
+            ":AA==:;a=1",
+            "\"AAAA\"",
+            ":AA-_:",
+            "::AAAA::",
+            ":AAAA:\n",
+        ] {
             let got = read(CertificateHeader::Rfc9440, &[line]);
             assert!(got.is_err(), "{line}: {got:?}");
         }

@@ -127,7 +127,9 @@ pub enum ProofError {
     #[error("the DPoP proof was used before")]
     Replayed,
     /// No room to remember it, so that a repetition would pass.
-    #[error("there is no room to remember the DPoP proof; raise `token.dpop.replay_entries`, or shorten `token.dpop.window`")]
+    #[error(
+        "there is no room to remember the DPoP proof; raise `token.dpop.replay_entries`, or shorten `token.dpop.window`"
+    )]
     NoRoom,
     /// One key sent more proofs than its share of the store.
     #[error("the key of the DPoP proof has used up its share of `token.dpop.replay_entries`")]

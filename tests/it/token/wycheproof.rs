@@ -1,4 +1,4 @@
-//! Project Wycheproof's vectors for JSON Web Signature and JSON Web Key, through [`token::verify_signature_only`]. Where
+//! Project Wycheproof's vectors for JSON Web Signature, Key and Encryption, through [`token::verify_signature_only`]. Where
 //! this verifier means to answer otherwise than a vector says, the vector stands in [`CARVE_OUTS`] with the reason, and
 //! must then really be answered otherwise: neither a new deviation nor one that went away passes unseen.
 
@@ -9,6 +9,9 @@ use serde_json::Value;
 
 const SIGNATURES: &str = "tests/fixtures/wycheproof/json_web_signature_test.json";
 const KEYS: &str = "tests/fixtures/wycheproof/json_web_key_test.json";
+/// Signatures and encrypted tokens, with one key or several.
+const MIXED: &str = "tests/fixtures/wycheproof/json_web_crypto_test.json";
+const ENCRYPTED: &str = "tests/fixtures/wycheproof/json_web_encryption_test.json";
 
 /// File, `tcId`, what is expected here (`accepted` or a code), and why the vector is not followed.
 const CARVE_OUTS: [(&str, u64, &str, &str); 6] = [
@@ -42,13 +45,18 @@ fn check(file: &str) -> (usize, usize) {
         for test in group["tests"].as_array().expect("tests") {
             all += 1;
             let id = test["tcId"].as_u64().expect("tcId");
-            let raw = RawToken::new(test["jws"].as_str().expect("jws"));
+            // An encrypted token is refused here, however well it is made.
+            let (text, is_valid) = match &test["jws"] {
+                Value::String(jws) => (jws.clone(), test["result"] == "valid"),
+                _ => (test["jwe"].as_str().map_or_else(|| test["jwe"].to_string(), str::to_owned), false),
+            };
+            let raw = RawToken::new(text);
             let answer = match &keys {
                 Ok(keys) => token::verify_signature_only(&raw, keys, None).map_err(|error| error.code()),
                 Err(error) => Err(error.code),
             };
             let answer = answer.map_or_else(|code| code, |()| "accepted");
-            let as_vector = (answer == "accepted") == (test["result"] == "valid");
+            let as_vector = (answer == "accepted") == is_valid;
             let as_meant = carved.get(&id).map_or(as_vector, |expected| answer == *expected && !as_vector);
             if !as_meant {
                 wrong.push(format!("tcId {id} ({}, {}): {answer}", test["comment"], test["result"]));
@@ -69,6 +77,12 @@ fn the_signature_vectors_are_answered_as_wycheproof_says() {
 #[test]
 fn the_key_vectors_are_answered_as_wycheproof_says() {
     assert_eq!(check(KEYS), (26, 26));
+}
+
+#[test]
+fn signed_tokens_of_the_mixed_vectors_are_answered_as_wycheproof_says_and_encrypted_ones_refused() {
+    assert_eq!(check(MIXED), (83, 83));
+    assert_eq!(check(ENCRYPTED), (139, 139));
 }
 
 #[test]
