@@ -302,7 +302,7 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             challenges: Challenges::new(&settings.realm, &settings.sender),
-            senders: Senders::new(&settings.sender),
+            senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
             settings,
             snapshots,

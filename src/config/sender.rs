@@ -19,7 +19,6 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Reads what the section `token` says about senders.
 pub(super) fn read(token: &mut Section<'_>) -> SenderSettings {
     let default = SenderSettings::default();
-    let offers_dpop = token.has("dpop");
     let mut dpop = token.section("dpop");
     let proofs = ProofRules {
         algorithms: read_algorithms(&mut dpop, &default.proofs.algorithms),
@@ -28,6 +27,7 @@ pub(super) fn read(token: &mut Section<'_>) -> SenderSettings {
     };
     let requires_nonce = dpop.choice("nonce", &[("off", false), ("required", true)], default.requires_nonce);
     let replay_entries = dpop.count("replay_entries", default.replay_entries, 1_000..=10_000_000);
+    let offers_dpop = dpop.flag("offer", default.offers_dpop);
     let external_url = dpop.text("external_url").and_then(|text| read_origin(&dpop, &text));
     dpop.finish();
 

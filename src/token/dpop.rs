@@ -46,11 +46,11 @@ pub struct AcceptedProof {
 
 /// Names a proof: a hash over key, `jti` and target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ProofName([u8; 16]);
+pub struct ProofName(pub [u8; 16]);
 
 /// Names a key: the first half of its thumbprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ProofHolder([u8; 16]);
+pub struct ProofHolder(pub [u8; 16]);
 
 /// A proof is a small thing: a key, a signature, four short claims and one URL.
 const LIMITS: Limits = Limits { token_bytes: 8 * 1024, json_depth: 8, json_members: 100 };
@@ -226,3 +226,6 @@ fn first_half(hash: &[u8]) -> [u8; 16] {
     }
     half
 }
+
+#[cfg(test)]
+mod tests;

@@ -456,10 +456,11 @@ mod tests {
             "{BASE}x-forwarded-uri: /a?access_token=aaa&b=1&access%5ftoken=bbb\nx-token: aaa\ncookie: a=b\n\
              authorization: Bearer aaa\nx-request-id: 1\nx-request-id: 2\nx-other: 3\n"
         ));
-        let Forwarded { access, query } = read(Dialect::Traefik, &headers, &settings()).unwrap();
+        let Forwarded { access, query, uri } = read(Dialect::Traefik, &headers, &settings()).unwrap();
         assert_eq!(access.query, [("b".to_owned(), "1".to_owned())]);
         assert_eq!(access.headers, map("x-request-id: 1\nx-request-id: 2\n"));
         assert_eq!(query, Some("access_token=aaa&b=1&access%5ftoken=bbb"));
+        assert_eq!(uri, "/a?access_token=aaa&b=1&access%5ftoken=bbb");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::token::{AcceptedProof, ProofError, ProofHolder, ProofName, UnixTime};
+use crate::{
+    telemetry::Gauge,
+    token::{AcceptedProof, ProofError, ProofHolder, ProofName, UnixTime},
+};
 
 /// The store; its lock is held for a few look-ups in memory.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(super) struct Replays {
     most: usize,
     /// For one key.
     share: usize,
+    remembered: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +39,8 @@ const SHARE: usize = 8;
 // === impl Replays ===
 
 impl Replays {
-    pub(super) fn new(most: usize) -> Self {
-        Self { places: Mutex::default(), most, share: (most / SHARE).max(1) }
+    pub(super) fn new(most: usize, remembered: Gauge) -> Self {
+        Self { places: Mutex::default(), most, share: (most / SHARE).max(1), remembered }
     }
 
     /// Remembers a proof.
@@ -60,12 +64,8 @@ impl Replays {
         *held = held.saturating_add(1);
         places.seen.insert(proof.name);
         places.ends.entry(proof.last_valid.0).or_default().push((proof.name, proof.holder));
+        self.remembered.set(i64::try_from(places.seen.len()).unwrap_or(i64::MAX));
         Ok(())
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).seen.len()
     }
 }
 
@@ -84,5 +84,73 @@ impl Places {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{AcceptedProof, ProofHolder, ProofName};
+
+    fn proof(number: u128, holder: u128, last_valid: i64) -> AcceptedProof {
+        AcceptedProof {
+            name: ProofName(number.to_be_bytes()),
+            holder: ProofHolder(holder.to_be_bytes()),
+            last_valid: UnixTime(last_valid),
+            wants_nonce: false,
+        }
+    }
+
+    /// Each step: number, holder, last second, now → `ok` or the code.
+    fn check(most: usize, steps: &[(u128, u128, i64, i64, &str)]) {
+        let replays = Replays::new(most, Gauge::default());
+        for step @ (number, holder, last_valid, now, want) in steps {
+            let got = replays.admit(&proof(*number, *holder, *last_valid), UnixTime(*now));
+            assert_eq!(got.map_or_else(|error| error.code(), |()| "ok"), *want, "{step:?}");
+        }
+        let places = replays.places.lock().unwrap();
+        let ends: usize = places.ends.values().map(Vec::len).sum();
+        let held: usize = places.held.values().sum();
+        assert_eq!((ends, held), (places.seen.len(), places.seen.len()));
+        assert_eq!(replays.remembered.get(), i64::try_from(places.seen.len()).unwrap());
+    }
+
+    #[test]
+    fn a_proof_counts_once_for_as_long_as_it_would_be_accepted() {
+        check(
+            100,
+            &[
+                (1, 1, 160, 100, "ok"),
+                (1, 1, 160, 100, "dpop_proof_replayed"),
+                (2, 1, 161, 100, "ok"),
+                (1, 1, 160, 160, "dpop_proof_replayed"),
+                (2, 1, 161, 161, "dpop_proof_replayed"),
+                // From here on its own date refuses it before it comes here.
+                (1, 1, 221, 161, "ok"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_forgets_nothing() {
+        let mut steps: Vec<_> = (0..16).map(|number| (number, number, 160, 100, "ok")).collect();
+        steps.push((99, 99, 160, 100, "dpop_replay_store_full"));
+        steps.extend((0..16).map(|number| (number, number, 160, 160, "dpop_proof_replayed")));
+        steps.push((99, 99, 221, 161, "ok"));
+        check(16, &steps);
+    }
+
+    #[test]
+    fn one_key_takes_no_more_than_its_share() {
+        check(
+            16,
+            &[
+                (1, 7, 160, 100, "ok"),
+                (2, 7, 160, 100, "ok"),
+                (3, 7, 160, 100, "dpop_replay_share_used_up"),
+                (4, 8, 160, 100, "ok"),
+                (3, 7, 221, 161, "ok"),
+            ],
+        );
     }
 }

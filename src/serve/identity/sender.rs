@@ -12,6 +12,7 @@ use crate::{
     authorize::DenyReason,
     serve::{App, Arrival},
     snapshot::Snapshot,
+    telemetry::Gauge,
     token::{
         self, CertificateFault, CertificateHeader, CertificateThumbprint, Nonces, Origin, ProofRules, RawToken, Scheme,
         SenderConstraint, Sent, SentProof, Target, UnixTime, VerifiedClaims,
@@ -73,7 +74,7 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 // === impl Senders ===
 
 impl Senders {
-    pub(in crate::serve) fn new(settings: &SenderSettings) -> Self {
+    pub(in crate::serve) fn new(settings: &SenderSettings, remembered: Gauge) -> Self {
         let nonces = settings.requires_nonce.then(|| {
             let mut secret = [0; 32];
             if rand::fill(&mut secret).is_err() {
@@ -82,7 +83,7 @@ impl Senders {
             }
             Nonces::new(&secret, NONCE_PERIOD)
         });
-        Self { nonces, replays: Replays::new(settings.replay_entries) }
+        Self { nonces, replays: Replays::new(settings.replay_entries, remembered) }
     }
 
     /// Asks whether whoever sent this token holds what it is bound to.
@@ -134,11 +135,6 @@ impl Senders {
             // It may be there already, and is the same.
             let _ = arrival.nonce.set(nonce);
         }
-    }
-
-    /// How many proofs are remembered now.
-    pub(in crate::serve) fn remembered(&self) -> usize {
-        self.replays.len()
     }
 }
 

@@ -27,6 +27,12 @@ impl Target {
         Some(Self { method: method.to_owned(), uri: normal(&format!("{}{path}", origin.0))? })
     }
 
+    /// A whole URL, whose query and fragment are left out. `None`: it is none of `http` or `https`.
+    #[must_use]
+    pub fn of_url(method: &str, url: &str) -> Option<Self> {
+        Some(Self { method: method.to_owned(), uri: normal(url)? })
+    }
+
     pub(super) fn method(&self) -> &str {
         &self.method
     }
