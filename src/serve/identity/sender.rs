@@ -102,8 +102,10 @@ impl Senders {
         if is_free && scheme == Scheme::Bearer {
             return Ok(());
         }
-        let proof = (scheme == Scheme::Dpop).then(|| proofs(asking.headers)).unwrap_or_default();
-        let target = (scheme == Scheme::Dpop).then(|| target(app, asking)).flatten();
+        let (proof, target) = match scheme {
+            Scheme::Bearer => (Vec::new(), None),
+            Scheme::Dpop => (proofs(asking.headers), target(app, asking)),
+        };
         let sent = Sent {
             token: raw,
             scheme,

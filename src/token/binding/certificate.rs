@@ -211,6 +211,7 @@ mod tests {
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const SHORT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     const B: &str = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
     /// SHA-256 of the bytes `certificate`.
     const C: &str = "03d66dd08835c1ca3f128cceacd1f31ac94163096b20f445ae84285bc0832d72";
@@ -244,10 +245,10 @@ mod tests {
             ";".to_owned(),
             A.to_owned(),
             "Hash=".to_owned(),
-            format!("Hash={}", &A[1..]),
+            format!("Hash={SHORT}"),
             format!("Hash={A}a"),
-            format!("Hash={}g", &A[1..]),
-            format!("Hash=+{}", &A[1..]),
+            format!("Hash={SHORT}g"),
+            format!("Hash=+{SHORT}"),
             format!("Hash={A};Hash={A}"),
             format!("Hash={A};hash={B}"),
             format!("Hash={A},"),

@@ -48,7 +48,7 @@ impl Case {
             "jti": "-BwC3ESc6acc2lTc", "htm": "GET", "htu": URL, "iat": NOW,
             "ath": encode_base64url(digest::digest(&digest::SHA256, TOKEN.as_bytes())),
         }) else {
-            unreachable!()
+            panic!("claims are an object")
         };
         let header = Map::from_iter([
             ("typ".to_owned(), json!("dpop+jwt")),
