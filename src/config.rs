@@ -6,7 +6,7 @@
 //! section    typed reading of one mapping; unknown and repeated keys
 //! units      `30s`, `8KiB`
 //! problem    what is wrong, where, and what was probably meant
-//! issuers, world, doors, sender, logs   the schema: one function per part
+//! issuers, world, doors, sender, logs, transport   the schema: one function per part
 //! ```
 //!
 //! The settings types belong to the modules that use them; nothing here decides what a setting does. Every key is
@@ -19,6 +19,7 @@ mod overrides;
 mod problem;
 mod section;
 mod sender;
+mod transport;
 mod tree;
 mod units;
 mod world;
@@ -56,6 +57,9 @@ pub struct Settings {
     pub decision_log: telemetry::DecisionLogSettings,
     /// The program's own log.
     pub log: telemetry::LogSettings,
+    /// What outlives a restart is kept here. It was looked at; `run` makes it with [`crate::state::prepare`] before
+    /// anything uses it.
+    pub state_directory: Option<PathBuf>,
 }
 
 /// What a configuration is made from.
@@ -144,8 +148,9 @@ fn read(mut root: Section<'_>) -> Settings {
     let decision_log = logs::read_decision_log(&mut root);
     let log = logs::read_log(&mut root);
     root.finish();
-    pin(&mut reload.pinned, &serve, &decision_log, &log);
-    Settings { serve, reload, decision_log, log }
+    let state_directory = reload.state_directory.clone();
+    pin(&mut reload.pinned, &serve, &decision_log, &log, &state_directory);
+    Settings { serve, reload, decision_log, log, state_directory }
 }
 
 /// What the doors and the logs are made of is fixed when the program starts: the keys whose change needs a restart.
@@ -154,6 +159,7 @@ fn pin(
     serve: &serve::Settings,
     decision_log: &telemetry::DecisionLogSettings,
     log: &telemetry::LogSettings,
+    state_directory: &Option<PathBuf>,
 ) {
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
@@ -164,6 +170,7 @@ fn pin(
     pinned.set("shutdown", &(serve.shutdown_wait, serve.shutdown_grace));
     pinned.set("decision_log", decision_log);
     pinned.set("log", log);
+    pinned.set("state", state_directory);
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

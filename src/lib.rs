@@ -24,6 +24,7 @@
 //! | layer | module | its single responsibility |
 //! |---|---|---|
 //! | 0 | [`request`], [`path`], [`shutdown`] | the question; the one path canonicaliser; signals → drain |
+//! | 0 | [`state`] | the directory of what outlives a restart: private, and its files whole |
 //! | 1 | [`token`] | bytes → `VerifiedClaims`, or why not. The only user of `jsonwebtoken` |
 //! | 1 | [`policy`] | (policy set, input) → `Outcome`. The only user of `regorus` |
 //! | 2 | [`input`] | the document that policy sees; owns the reserved keys |
@@ -31,7 +32,9 @@
 //! | 3 | [`authorize`] | outcome + caller → `Decision`; the only place that makes a `Permit` |
 //! | 4 | [`telemetry`] | decision log, metrics, log set-up |
 //! | 4 | [`outbound`] | the requests that policies send (`http.send`): who may be asked, and for how much |
+//! | 4 | [`fetch`] | the requests that claimgate itself sends: guarded, bounded, with certificates of the operator |
 //! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
+//! | 4 | [`introspection`] | asks issuers about tokens (RFC 7662): opaque ones, and for second opinions |
 //! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
 //! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
 //! | 7 | [`cli`] | wiring and exit codes |
@@ -39,8 +42,8 @@
 //! # Invariants
 //!
 //! 1. `regorus`, `jsonwebtoken`, `axum` and `notify` are each named in exactly one module.
-//! 2. No I/O, clock or lock below `outbound`, `reload` and `serve`; time is an argument, and so is whoever sends the
-//!    requests of policies.
+//! 2. No I/O, clock or lock below `outbound`, `fetch`, `reload` and `serve` but in `state`, which the core does not use;
+//!    time is an argument, and so is whoever sends the requests of policies.
 //! 3. One request uses exactly one `Arc<Snapshot>`.
 //! 4. `Permit` and `VerifiedClaims` have private fields and one constructor each.
 //! 5. Every `Err` ends as a Deny with a stable code; no panic on the request path.
@@ -51,6 +54,7 @@
 pub mod path;
 pub mod request;
 pub mod shutdown;
+pub mod state;
 
 pub mod policy;
 pub mod token;
@@ -61,8 +65,12 @@ pub mod snapshot;
 pub mod authorize;
 
 pub mod outbound;
+
+pub mod fetch;
 pub mod reload;
 pub mod telemetry;
+
+pub mod introspection;
 
 pub mod serve;
 

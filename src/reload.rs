@@ -6,7 +6,8 @@
 //! watch         events, debounce and polls: when to look again
 //! load          settings + content → compiled policies, profiles, local keys; all problems at once
 //! files         the loop over these: looks again, and says what changed
-//! fetch         one bounded HTTP request for keys
+//! network       the requests for keys, over `fetch`
+//! discovery     where issuers say that their keys are
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! publish       the only writer: puts what files and issuers say together into one snapshot
@@ -17,11 +18,12 @@
 //! that time memory holds both, and the text of the new one.
 
 mod aside;
-mod fetch;
+mod discovery;
 mod files;
 mod jwks;
 mod links;
 mod load;
+mod network;
 mod publish;
 mod read;
 mod sources;
@@ -44,9 +46,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::{load::Loaded, read::describe_io, sources::SourceWatch};
+pub use self::{load::Loaded, sources::SourceWatch};
+pub use crate::state::describe_io;
 use crate::{
-    outbound,
+    fetch, outbound,
     policy::{self, DataPath},
     shutdown,
     snapshot::{Anonymous, Handle, Problem, SubjectSource},
@@ -79,6 +82,8 @@ pub struct Settings {
     /// How long [`start`] waits for remote keys. An issuer without keys by then is not fatal: its tokens are answered
     /// with 503 until they come.
     pub startup: Startup,
+    /// Where the last good keys of issuers are kept; only takes effect at start.
+    pub state_directory: Option<PathBuf>,
     /// Sections of the configuration that only take effect at start.
     pub pinned: Pinned,
 }
@@ -115,14 +120,15 @@ pub enum KeySource {
     Inline(String),
     /// A JWKS URL.
     Url {
-        /// `https`, or `http` to a loopback host or with [`FetchSettings::allow_http`].
+        /// `https`, or `http` to a loopback host or with [`fetch::Settings::allow_http`].
         url: String,
         /// How it is fetched.
         fetch: FetchSettings,
     },
-    /// OpenID Connect discovery, or RFC 8414 metadata when its URL is given.
+    /// OpenID Connect discovery, or RFC 8414 metadata.
     Discovery {
-        /// The metadata document; `None` for `{issuer}/.well-known/openid-configuration`.
+        /// The metadata document; `None`: `/.well-known/openid-configuration` and
+        /// `/.well-known/oauth-authorization-server` of the issuer, in turn.
         url: Option<String>,
         /// How it and the keys are fetched.
         fetch: FetchSettings,
@@ -139,14 +145,8 @@ pub struct FetchSettings {
     pub max_stale: Duration,
     /// At most one fetch per this time because of unknown key ids, whatever its result. Default 30 s.
     pub unknown_kid_cooldown: Duration,
-    /// Default 2 s.
-    pub connect_timeout: Duration,
-    /// For a whole request. Default 5 s.
-    pub timeout: Duration,
-    /// Largest body, counted while it streams. Default 256 KiB.
-    pub max_body_bytes: usize,
-    /// Allows `http` to hosts other than loopback. Whoever is on the path can then replace the keys. Default `false`.
-    pub allow_http: bool,
+    /// How requests are sent.
+    pub http: fetch::Settings,
 }
 
 /// When to look at the files again.
@@ -302,10 +302,7 @@ impl Default for FetchSettings {
             ttl: Duration::from_secs(300),
             max_stale: Duration::from_secs(24 * 60 * 60),
             unknown_kid_cooldown: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
-            max_body_bytes: 256 * 1024,
-            allow_http: false,
+            http: fetch::Settings::default(),
         }
     }
 }

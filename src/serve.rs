@@ -53,7 +53,7 @@ pub use self::{
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +205,7 @@ struct App {
     challenges: Challenges,
     tokens: VerifiedTokens,
     senders: Senders,
+    introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -304,6 +305,7 @@ impl App {
             challenges: Challenges::new(&settings.realm, &settings.sender),
             senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,
             telemetry,

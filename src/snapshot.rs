@@ -134,6 +134,12 @@ pub struct KeyHealth {
     pub forced_refreshes: u64,
     /// Unknown-`kid` requests answered without a fetch.
     pub suppressed_refreshes: u64,
+    /// Where the issuer's metadata says that questions about its tokens are answered (RFC 7662); an admitted URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introspection_endpoint: Option<String>,
+    /// The issuer's metadata lists signature algorithms, and none of the configured ones is among them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub has_no_common_algorithm: bool,
 }
 
 /// Makes the channel with its first snapshot.
@@ -143,6 +149,11 @@ pub fn channel(first: Snapshot, health: Health) -> (Publisher, Handle, mpsc::Rec
     let (health_tx, health) = watch::channel(Arc::new(health));
     let (key_requests, receiver) = mpsc::channel(MAX_KEY_REQUESTS);
     (Publisher { current: current_tx, health: health_tx }, Handle { current, health, key_requests }, receiver)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 // === impl Handle ===
@@ -158,6 +169,13 @@ impl Handle {
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health.borrow())
+    }
+
+    /// Where questions about tokens of `issuer` are answered (RFC 7662), by its own metadata: with `discovery`, once it was
+    /// read. An admitted URL.
+    #[must_use]
+    pub fn introspection_endpoint(&self, issuer: &str) -> Option<String> {
+        self.health.borrow().keys.get(issuer)?.introspection_endpoint.clone()
     }
 
     /// Waits until the snapshot changes; `false` when the publisher is gone.

@@ -2,12 +2,14 @@
 //! this way: doors hand over verified claims and finished decisions.
 
 mod decision_log;
+mod introspection;
 mod logging;
 mod metrics;
 
 use std::{sync::Arc, time::Duration};
 
 pub use decision_log::{Destination, Event, LogError, Settings as DecisionLogSettings};
+pub use introspection::{IntrospectionCounts, IntrospectionMetrics, Kept};
 pub use logging::{Format, Settings as LogSettings, init as init_logging};
 pub use metrics::{Counter, Gauge, Metrics};
 

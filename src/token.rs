@@ -18,15 +18,19 @@ mod claims;
 mod compact;
 mod dpop;
 mod error;
+mod event;
 mod header;
 mod inspect;
 mod introspection;
 mod json;
 mod keys;
 mod lint;
+mod logout;
 mod profile;
 mod signature;
 mod signing;
+mod statement;
+mod status_list;
 mod time;
 mod verify;
 
@@ -41,8 +45,9 @@ pub use self::{
     },
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    dpop::{AcceptedProof, Nonces, Origin, ProofError, ProofHolder, ProofName, Target},
+    dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, Target, TargetOrigin},
     error::{Fault, TokenError, Untrusted},
+    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -51,8 +56,12 @@ pub use self::{
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
+    logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,
+    status_list::{
+        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+    },
     time::UnixTime,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };

@@ -20,6 +20,7 @@ use crate::{
     serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
     snapshot::{Handle, Problem},
+    state::{self, StateError},
     telemetry::{self, LogError, Telemetry},
 };
 
@@ -74,6 +75,8 @@ enum Failure {
     Load(Vec<Problem>),
     #[error("{}", explain_bind(.0, .1))]
     Bind(BindError, &'static str),
+    #[error("state.directory: {0}")]
+    State(#[from] StateError),
     #[error("{0}; choose another file with `decision_log.path`")]
     DecisionLog(#[from] LogError),
     #[error("signals cannot be handled: {0}")]
@@ -143,7 +146,11 @@ pub(super) fn serve(settings: Settings, reconfigure: Option<Reconfigure>, ready:
         }
         Err(failure) => {
             output::complain(&failure.to_string());
-            if matches!(failure, Failure::DecisionLog(_)) { Exit::Usage.into() } else { Exit::Failed.into() }
+            if matches!(failure, Failure::DecisionLog(_) | Failure::State(_)) {
+                Exit::Usage.into()
+            } else {
+                Exit::Failed.into()
+            }
         }
     }
 }
@@ -160,6 +167,9 @@ async fn start_and_serve(
     let hangups = signal(SignalKind::hangup())?;
     tokio::spawn(obey_signals(trigger, hurry));
 
+    if let Some(directory) = &settings.state_directory {
+        state::prepare(directory)?;
+    }
     let started = reload::start(settings.reload, reconfigure, Arc::clone(&force), told.clone());
     let (snapshots, reloading) = tokio::select! {
         started = started => started.map_err(Failure::Load)?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     problem::{Code, list},
     section::{Section, Text},
+    transport,
     tree::shorten,
 };
 use crate::{
@@ -43,7 +44,17 @@ const GREATEST_LEEWAY: Duration = Duration::from_secs(300);
 const ALWAYS_REQUIRED: [&str; 3] = ["iss", "aud", "exp"];
 
 /// Settings that mean nothing for keys that are at hand.
-const REMOTE_ONLY: [&str; 6] = ["refresh", "max_stale", "refetch_cooldown", "timeout", "max_bytes", "allow_http"];
+const REMOTE_ONLY: [&str; 9] = [
+    "refresh",
+    "max_stale",
+    "refetch_cooldown",
+    "timeout",
+    "max_bytes",
+    "allow_http",
+    "ca_file",
+    "client_certificate",
+    "client_key",
+];
 
 /// Reads the whole list. Items with problems are reported and left out.
 pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
@@ -123,6 +134,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
         introspection: None,
+        ..ProfileSettings::default()
     };
     claims.finish();
     settings
@@ -184,19 +196,24 @@ fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
     }
     let source = match (url, file, inline, discovery) {
         (Some(url), None, None, None) => {
-            check_url(&jwks, &url, fetch.allow_http, "jwks.allow_http");
+            check_url(&jwks, &url, fetch.http.allow_http, "jwks.allow_http");
             Some(KeySource::Url { url: url.text, fetch })
         }
         (None, Some(file), None, None) => Some(KeySource::File(jwks.existing(&file))),
         (None, None, Some(text), None) => Some(KeySource::Inline(text)),
         (None, None, None, Some(Ok(place))) => {
             if !issuer.is_empty() {
-                check_url(section, &Text { text: issuer.to_owned(), ..place }, fetch.allow_http, "jwks.allow_http");
+                check_url(
+                    section,
+                    &Text { text: issuer.to_owned(), ..place },
+                    fetch.http.allow_http,
+                    "jwks.allow_http",
+                );
             }
             Some(KeySource::Discovery { url: None, fetch })
         }
         (None, None, None, Some(Err(url))) => {
-            check_url(section, &url, fetch.allow_http, "jwks.allow_http");
+            check_url(section, &url, fetch.http.allow_http, "jwks.allow_http");
             Some(KeySource::Discovery { url: Some(url.text), fetch })
         }
         _ => {
@@ -224,10 +241,7 @@ fn read_fetch(jwks: &mut Section<'_>) -> FetchSettings {
         ttl: jwks.duration("refresh", default.ttl, second * 10..=DAY),
         max_stale: jwks.duration("max_stale", default.max_stale, Duration::ZERO..=DAY * 30),
         unknown_kid_cooldown: jwks.duration("refetch_cooldown", default.unknown_kid_cooldown, second..=DAY),
-        timeout: jwks.duration("timeout", default.timeout, Duration::from_millis(100)..=second * 60),
-        max_body_bytes: jwks.size("max_bytes", default.max_body_bytes, 1 << 10..=16 << 20),
-        allow_http: jwks.flag("allow_http", default.allow_http),
-        ..default
+        http: transport::read(jwks, default.http),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Policies, data, the subject and the reload settings → what a snapshot is made from.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     problem::Code,
@@ -12,6 +12,7 @@ use crate::{
     policy::{self, DataPath},
     reload::{BundleSpec, DataSpec, Settings, WatchSettings},
     snapshot::{Anonymous, SubjectSource},
+    state,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -43,6 +44,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         anonymous: root.choice("anonymous", &anonymous, Anonymous::Deny),
         subject: read_subject(root),
         watch: read_reload(root),
+        state_directory: read_state(root),
         ..Settings::default()
     }
 }
@@ -176,6 +178,22 @@ fn read_subject(root: &mut Section<'_>) -> Option<SubjectSource> {
     });
     section.finish();
     source
+}
+
+/// Looked at and not made: `check` leaves no traces.
+fn read_state(root: &mut Section<'_>) -> Option<PathBuf> {
+    let mut section = root.section("state");
+    let directory = section.text("directory").map(|text| {
+        let directory = section.resolve(&text);
+        if text.text.is_empty() {
+            section.problem_at(&text, "it is empty; write the path of a directory, or leave it out");
+        } else if let Err(error) = state::examine(&directory) {
+            section.problem_at(&text, error.to_string());
+        }
+        directory
+    });
+    section.finish();
+    directory
 }
 
 fn read_reload(root: &mut Section<'_>) -> WatchSettings {

@@ -2,6 +2,7 @@
 //! nests. It resolves names as Rego does (locals shadow imports, imports shadow rules) and judges nothing; the checks do.
 
 mod growth;
+mod infix;
 mod pattern;
 pub(super) mod walk;
 
@@ -12,6 +13,7 @@ use regorus::{
     unstable::{Expr, Import, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleHead, Span},
 };
 
+pub(super) use self::infix::infix;
 pub(super) use self::pattern::Misreading;
 use self::walk::Walker;
 use super::{Location, builtins};
@@ -292,24 +294,10 @@ pub(super) fn rules(module: &Module, names: &Names) -> Vec<RuleFacts> {
                 scopes: Vec::new(),
                 level: 0,
                 facts: RuleFacts {
-                    kind: RuleKind::of(rule, &path),
-                    path,
                     package_length: package.len(),
                     function: arity(rule),
-                    references: Vec::new(),
-                    calls: Vec::new(),
-                    mentions: Vec::new(),
-                    aliases: Vec::new(),
-                    misreadings: Vec::new(),
-                    depth: 0,
-                    loops: 0,
-                    nest: 0,
-                    statements: 0,
-                    products: 0,
-                    arithmetic: false,
-                    fractions: false,
                     doublings: growth::of_rule(rule),
-                    location: location(rule.span()),
+                    ..RuleFacts::new(RuleKind::of(rule, &path), path, location(rule.span()))
                 },
             };
             walker.rule(rule);
@@ -331,28 +319,38 @@ pub(super) fn query_in(
     imports: &HashMap<String, (Root, Vec<Segment>)>,
 ) -> RuleFacts {
     let facts = RuleFacts {
-        kind: RuleKind::Query,
-        path: Vec::new(),
-        package_length: 0,
-        function: None,
-        references: Vec::new(),
-        calls: Vec::new(),
-        aliases: Vec::new(),
-        mentions: Vec::new(),
-        misreadings: Vec::new(),
-        depth: 0,
-        loops: 0,
-        nest: 0,
-        statements: 0,
-        products: 0,
-        arithmetic: false,
-        fractions: false,
         doublings: growth::of_query(query),
-        location: location(&query.span),
+        ..RuleFacts::new(RuleKind::Query, Vec::new(), location(&query.span))
     };
     let mut walker = Walker { names, package, imports, scopes: Vec::new(), level: 0, facts };
     walker.query(query, |_| {});
     walker.facts
+}
+
+impl RuleFacts {
+    /// Nothing found yet.
+    fn new(kind: RuleKind, path: Vec<Segment>, location: Location) -> Self {
+        Self {
+            kind,
+            path,
+            package_length: 0,
+            function: None,
+            references: Vec::new(),
+            calls: Vec::new(),
+            mentions: Vec::new(),
+            aliases: Vec::new(),
+            misreadings: Vec::new(),
+            depth: 0,
+            loops: 0,
+            nest: 0,
+            statements: 0,
+            products: 0,
+            arithmetic: false,
+            fractions: false,
+            doublings: 0,
+            location,
+        }
+    }
 }
 
 pub(super) fn location(span: &Span) -> Location {

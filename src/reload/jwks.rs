@@ -3,26 +3,30 @@
 //! One task per issuer, so that none waits for another. A task never touches a snapshot: it tells the publisher what
 //! changed. All time is tokio's, so tests decide how it passes.
 
+mod plan;
+
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use reqwest::Url;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 
+use self::plan::{Discovered, Fetched, Plan};
 use super::{
     FetchSettings, KeySource,
-    fetch::{self, Answer, FetchError, Get, Network, Transport},
+    discovery::Metadata,
+    network::{Answer, FetchError, Network, Transport},
     unix_now, until,
 };
 use crate::{
+    fetch,
     snapshot::KeyHealth,
     token::{IssuerProfile, KeyOrigin, KeySet},
 };
 
 /// Bounds on what `Cache-Control: max-age` can ask for.
-const TTL_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(60 * 60));
+pub(super) const TTL_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(60 * 60));
 /// Back-off after failures: first and longest wait.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
 /// Requests that wait for one fetch. More are answered at once with "no".
@@ -80,8 +84,8 @@ pub(super) struct Issuer<T> {
 
     keys: Option<Arc<KeySet>>,
     etag: Option<String>,
-    /// From the metadata document, and until when it is believed.
-    discovered: Option<(Url, Instant)>,
+    /// From the metadata document.
+    discovered: Option<Discovered>,
     next_fetch: Instant,
     /// When the keys are removed unless a fetch succeeds before.
     end_of_keys: Option<Instant>,
@@ -95,19 +99,7 @@ pub(super) struct Issuer<T> {
 }
 
 /// A fetch under way.
-type InFlight = Pin<Box<dyn Future<Output = Result<Fetched, FetchFailure>> + Send>>;
-
-/// What a whole fetch gave.
-struct Fetched {
-    answer: Answer,
-    discovered: Option<(Url, Instant)>,
-}
-
-/// A failure, and what is still known about where the keys are.
-struct FetchFailure {
-    error: FetchError,
-    discovered: Option<(Url, Instant)>,
-}
+type InFlight = Pin<Box<dyn Future<Output = Fetched> + Send>>;
 
 // === impl Issuer ===
 
@@ -127,13 +119,13 @@ impl Issuer<Network> {
 
     /// Runs until the publisher is gone.
     pub(super) async fn run_over_network(mut self) {
-        let settings = self.settings.clone();
+        let settings = self.settings.http.clone();
         // Loading the system's certificates reads files.
-        let network = tokio::task::spawn_blocking(move || Network::new(&settings)).await;
+        let network = tokio::task::spawn_blocking(move || Network::new(settings)).await;
         match network {
             Ok(Ok(network)) => self.transport = Some(Arc::new(network)),
             Ok(Err(error)) => self.fail(&error),
-            Err(error) => self.fail(&FetchError::Client { reason: error.to_string() }),
+            Err(error) => self.fail(&fetch::Error::Client { reason: error.to_string() }.into()),
         }
         if self.transport.is_none() {
             self.tell(KeyChange::Same, true).await;
@@ -179,16 +171,9 @@ impl<T: Transport> Issuer<T> {
         loop {
             tokio::select! {
                 biased;
-                result = land(&mut in_flight) => {
+                fetched = land(&mut in_flight) => {
                     in_flight = None;
-                    let change = match result {
-                        Ok(fetched) => self.take(fetched),
-                        Err(failure) => {
-                            self.discovered = failure.discovered;
-                            self.fail(&failure.error);
-                            KeyChange::Same
-                        }
-                    };
+                    let change = self.take(fetched);
                     self.tell(change, true).await;
                 }
                 () = until(self.end_of_keys) => {
@@ -196,10 +181,10 @@ impl<T: Transport> Issuer<T> {
                     self.tell(KeyChange::Gone, false).await;
                 }
                 // Before the commands: a flood of them must not keep a refresh from beginning.
-                () = sleep_until(self.next_fetch), if in_flight.is_none() => in_flight = self.begin(),
+                () = sleep_until(self.next_fetch), if in_flight.is_none() => in_flight = self.begin(false),
                 command = self.commands.recv() => match command {
                     None => return,
-                    Some(Command::Refresh) => in_flight = in_flight.or_else(|| self.begin()),
+                    Some(Command::Refresh) => in_flight = in_flight.or_else(|| self.begin(true)),
                     Some(Command::Want(waiter)) => in_flight = self.want(waiter, in_flight),
                 },
                 () = until(self.health_due) => self.tell(KeyChange::Same, false).await,
@@ -229,7 +214,7 @@ impl<T: Transport> Issuer<T> {
         self.last_forced = Some(now);
         self.health.forced_refreshes = self.health.forced_refreshes.saturating_add(1);
         self.wait(waiter);
-        self.begin()
+        self.begin(false)
     }
 
     fn wait(&mut self, waiter: oneshot::Sender<bool>) {
@@ -239,28 +224,41 @@ impl<T: Transport> Issuer<T> {
         }
     }
 
-    /// Starts a fetch. `None` when the client could not be made, which time does not mend.
-    fn begin(&mut self) -> Option<InFlight> {
+    /// Starts a fetch; `looks`: at the files of certificates first. `None` when the client could not be made, which time
+    /// does not mend.
+    fn begin(&mut self, looks: bool) -> Option<InFlight> {
         let Some(transport) = self.transport.clone() else {
             self.next_fetch = Instant::now() + BACKOFF.1;
             self.waiters.clear();
             return None;
         };
         let plan = Plan {
-            issuer: self.profile.issuer().to_owned(),
+            profile: self.profile.clone(),
             source: self.source.clone(),
-            allow_http: self.settings.allow_http,
+            allow_http: self.settings.http.allow_http,
             default_ttl: self.settings.ttl,
+            max_stale: self.settings.max_stale,
             discovered: self.discovered.clone(),
             etag: self.etag.clone(),
+            looks,
         };
         Some(Box::pin(plan.fetch(transport)))
     }
 
-    /// A fetch succeeded as a request; are there keys in it?
+    /// A fetch ended; are there keys in it?
     fn take(&mut self, fetched: Fetched) -> KeyChange {
         self.discovered = fetched.discovered;
-        let (change, max_age) = match fetched.answer {
+        if let Some(metadata) = fetched.metadata {
+            self.learn(metadata);
+        }
+        let answer = match fetched.answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.fail(&error);
+                return KeyChange::Same;
+            }
+        };
+        let (change, max_age) = match answer {
             Answer::NotModified { max_age } if self.keys.is_some() => (KeyChange::Same, max_age),
             // The keys ended while the request was under way.
             Answer::NotModified { .. } => {
@@ -290,6 +288,23 @@ impl<T: Transport> Issuer<T> {
         self.health.last_error = None;
         self.health.last_success = unix_now();
         change
+    }
+
+    /// What the metadata said besides where the keys are.
+    fn learn(&mut self, metadata: Metadata) {
+        let issuer = self.profile.issuer();
+        if metadata.has_no_common_algorithm && !self.health.has_no_common_algorithm {
+            let configured: Vec<&str> = self.profile.algorithms().iter().map(|algorithm| algorithm.name()).collect();
+            let configured = configured.join(", ");
+            tracing::warn!(
+                issuer,
+                configured,
+                "the issuer's metadata lists signature algorithms, and none of the configured ones is among them; if \
+                 its tokens are refused, look at `algorithms`"
+            );
+        }
+        self.health.has_no_common_algorithm = metadata.has_no_common_algorithm;
+        self.health.introspection_endpoint = metadata.introspection.map(String::from);
     }
 
     fn replace(&mut self, keys: KeySet) -> KeyChange {
@@ -358,68 +373,10 @@ impl<T: Transport> Issuer<T> {
 }
 
 /// Resolves when the fetch under way ends; never when there is none.
-async fn land(in_flight: &mut Option<InFlight>) -> Result<Fetched, FetchFailure> {
+async fn land(in_flight: &mut Option<InFlight>) -> Fetched {
     match in_flight {
         Some(fetch) => fetch.as_mut().await,
         None => std::future::pending().await,
-    }
-}
-
-// === impl Plan ===
-
-/// Everything that one fetch needs, so that it borrows nothing from the task.
-struct Plan {
-    issuer: String,
-    source: KeySource,
-    allow_http: bool,
-    default_ttl: Duration,
-    discovered: Option<(Url, Instant)>,
-    etag: Option<String>,
-}
-
-impl Plan {
-    /// Metadata when due, then keys.
-    async fn fetch<T: Transport>(mut self, transport: Arc<T>) -> Result<Fetched, FetchFailure> {
-        let result = self.steps(&*transport).await;
-        // Keys that are not where the metadata said may have moved: ask the metadata again next time.
-        let discovered = if result.is_ok() { self.discovered } else { None };
-        match result {
-            Ok(answer) => Ok(Fetched { answer, discovered }),
-            Err(error) => Err(FetchFailure { error, discovered }),
-        }
-    }
-
-    async fn steps<T: Transport>(&mut self, transport: &T) -> Result<Answer, FetchError> {
-        let url = match &self.source {
-            KeySource::File(_) | KeySource::Inline(_) => {
-                return Err(FetchError::Client { reason: "local keys are not fetched".to_owned() });
-            }
-            KeySource::Url { url, .. } => fetch::admit(url, self.allow_http)?,
-            KeySource::Discovery { url, .. } => {
-                let known = self.discovered.as_ref().filter(|(_, until)| Instant::now() < *until);
-                match known {
-                    Some((jwks, _)) => jwks.clone(),
-                    None => {
-                        let metadata = fetch::metadata_url(&self.issuer, url.as_deref(), self.allow_http)?;
-                        self.discover(transport, metadata).await?
-                    }
-                }
-            }
-        };
-        transport.get(Get { url, etag: self.etag.take() }).await
-    }
-
-    async fn discover<T: Transport>(&mut self, transport: &T, metadata: Url) -> Result<Url, FetchError> {
-        let answer = transport.get(Get { url: metadata.clone(), etag: None }).await?;
-        let Answer::Body { bytes, max_age, .. } = answer else { return Err(FetchError::StrayNotModified) };
-        let jwks = fetch::jwks_uri(&bytes, &self.issuer, &metadata, self.allow_http)?;
-        if self.discovered.as_ref().is_none_or(|(old, _)| *old != jwks) {
-            // An entity tag belongs to one URL.
-            self.etag = None;
-        }
-        let ttl = max_age.map_or(self.default_ttl, |age| age.clamp(TTL_RANGE.0, TTL_RANGE.1));
-        self.discovered = Some((jwks.clone(), Instant::now() + ttl));
-        Ok(jwks)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use aws_lc_rs::digest::{self, SHA256};
 
 use super::{
-    BundleSpec, DataSpec, KeySource, Settings, fetch,
+    BundleSpec, DataSpec, KeySource, Settings, discovery,
     links::Watched,
     read::{Content, Limits, Picture, Place, PlaceKind, Reading},
 };
@@ -170,7 +170,7 @@ fn build_world(
     let profiles = Profiles::new(settings.profiles.iter().map(|(profile, _)| profile.clone()).collect());
     let profiles = profiles.map_err(|e| problems.push(problem("issuer_profile_error", &e.to_string(), None))).ok();
     for (profile, source) in &settings.profiles {
-        if let Err(error) = fetch::check_source(profile.issuer(), source) {
+        if let Err(error) = discovery::check_source(profile.issuer(), source) {
             problems.push(problem(error.code(), &format!("issuer `{}`: {error}", profile.issuer()), None));
         }
     }

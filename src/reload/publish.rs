@@ -315,6 +315,7 @@ impl State {
             let keys = self.keys.get(profile.issuer());
             field(keys.map_or("none", |keys| keys.digest()));
         }
+        field(&format!("{:?}", self.world.profiles.transmitters()));
         field(&format!("{:?}", self.world.entrypoint));
         field(&format!("{:?}", self.world.anonymous));
         field(&format!("{:?}", self.world.subject));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{links, links::Watched};
-use crate::snapshot::Problem;
+use crate::{snapshot::Problem, state::describe_io};
 
 /// Files per place. A bundle of more is a mistake (`/` given as a bundle), not a policy.
 const MAX_FILES: usize = 20_000;
@@ -135,20 +135,6 @@ pub(super) enum Reading {
     Done(Result<Content, Vec<ReadError>>),
     /// The files changed since the picture was taken.
     Moved,
-}
-
-/// The operating system's word on a file or connection, without its number.
-#[must_use]
-pub fn describe_io(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => {
-            let text = error.to_string();
-            text.rsplit_once(" (os error ").map_or(text.clone(), |(word, _)| word.to_lowercase())
-        }
-    }
 }
 
 // === impl Picture ===

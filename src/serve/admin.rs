@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::{App, CATCH_ALL, answer::Answer, health, params::Params};
 use crate::{
+    introspection,
     policy::{BundleInfo, Entrypoint},
     snapshot::{Health, Snapshot},
 };
@@ -95,6 +96,9 @@ struct Status<'a> {
     /// `reloads`, `reload_failures`, `errors` with their places, `restart_needed`, and `keys` by issuer.
     #[serde(flatten)]
     health: &'a Health,
+    /// By issuer, since it was first asked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    introspection: BTreeMap<String, introspection::Report>,
 }
 
 #[derive(Serialize)]
@@ -127,6 +131,7 @@ async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
         ready: app.is_ready(),
         snapshot: SnapshotStatus::of(&snapshot),
         health: &health,
+        introspection: app.introspection.report(),
     };
     let pretty = Params::parse(request.uri().query()).flag("pretty");
     Answer::json(StatusCode::OK, &StatusBody { result: status }, pretty).into_response()

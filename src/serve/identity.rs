@@ -28,7 +28,7 @@ use crate::{
     authorize::{self, DenyReason},
     input::KnownCaller,
     snapshot::Snapshot,
-    token::{Caller, Scheme, SenderError},
+    token::{Caller, RawToken, Scheme, SenderError},
 };
 
 /// A request as far as its caller matters.
@@ -95,17 +95,14 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
         Err(invalid) => return Err(unidentified(snapshot, Cause::Request(invalid), None, None)),
     };
     let began = Instant::now();
-    let look = |snapshot: &Snapshot| match &presented {
-        Some((raw, _)) => app.tokens.identify(snapshot, raw, SystemTime::now()),
-        None => authorize::identify(snapshot, None, SystemTime::now()).map(KnownCaller::new),
-    };
-    let mut result = look(&snapshot);
+    let token = presented.as_ref().map(|(raw, _)| raw);
+    let mut result = look(app, &snapshot, token).await;
     if let Err(DenyReason::Token(error)) = &result
         && let Some(issuer) = error.wants_keys_of()
         && app.snapshots.request_keys(issuer, app.settings.key_patience).await
     {
         snapshot = app.snapshots.current();
-        result = look(&snapshot);
+        result = look(app, &snapshot, token).await;
     }
     // The token is its issuer's. Whether it is the sender's is asked for every request anew.
     if let (Ok(known), Some((raw, scheme))) = (&result, &presented)
@@ -128,6 +125,18 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
             Err(unidentified(snapshot, Cause::Denied(reason), scheme, verification))
         }
     }
+}
+
+/// Who presents this, according to one snapshot: by the token itself, or by what its issuer says about it.
+async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> Result<KnownCaller, DenyReason> {
+    let now = SystemTime::now();
+    let Some(raw) = presented else { return authorize::identify(snapshot, None, now).map(KnownCaller::new) };
+    if let Some(asked) = app.introspection.identify(snapshot, raw, now).await {
+        return asked.map_err(DenyReason::Token);
+    }
+    let known = app.tokens.identify(snapshot, raw, now)?;
+    app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
+    Ok(known)
 }
 
 fn unidentified(

@@ -19,7 +19,7 @@ use prometheus_client::{
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
-use super::{Record, decision_log::DecisionLog};
+use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics};
 use crate::snapshot::Handle;
 
 /// All metrics of the process.
@@ -35,6 +35,7 @@ pub struct Metrics {
     connections: Gauge,
     token_cache: (Counter, Counter),
     dpop_proofs: Gauge,
+    introspection: IntrospectionMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -107,6 +108,7 @@ impl Metrics {
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
+        let introspection = IntrospectionMetrics::register(ours);
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
             registry,
@@ -119,6 +121,7 @@ impl Metrics {
             connections,
             token_cache,
             dpop_proofs,
+            introspection,
         }
     }
 
@@ -149,6 +152,12 @@ impl Metrics {
     #[must_use]
     pub fn dpop_proofs(&self) -> Gauge {
         self.dpop_proofs.clone()
+    }
+
+    /// The counts of introspection, for the one who asks.
+    #[must_use]
+    pub fn introspection(&self) -> IntrospectionMetrics {
+        self.introspection.clone()
     }
 
     /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.

@@ -11,6 +11,7 @@ use super::{
     json,
     profile::{IssuerProfile, join},
     signature::SignatureChecked,
+    status_list::StatusReference,
     time::{Times, UnixTime},
 };
 
@@ -26,6 +27,7 @@ pub struct VerifiedClaims {
     times: Times,
     key_id: Option<String>,
     confirmation: Option<Confirmation>,
+    status: Option<StatusReference>,
     claims: Map<String, Value>,
 }
 
@@ -186,6 +188,7 @@ impl VerifiedClaims {
         let scopes = payload.scopes()?;
         payload.refuse_missing(profile.required_claims())?;
         let confirmation = Confirmation::read(&payload.0)?;
+        let status = StatusReference::of_claims(&payload.0, profile)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
         Ok(Self {
@@ -197,6 +200,7 @@ impl VerifiedClaims {
             times,
             key_id: voucher.key_id().map(str::to_owned),
             confirmation,
+            status,
             claims,
         })
     }
@@ -266,13 +270,26 @@ impl VerifiedClaims {
         self.confirmation.as_ref()
     }
 
+    /// Where its status is listed, when its issuer's profile wants that looked at. It must be asked on every request.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusReference> {
+        self.status.as_ref()
+    }
+
     /// Estimated bytes of the strings and values in it.
     #[must_use]
     pub fn size(&self) -> u64 {
         let all = |texts: &[String]| texts.iter().map(|text| weight(text.len())).sum::<u64>();
         let one = |text: &Option<String>| text.as_ref().map_or(0, |text| weight(text.len()));
         let claims: u64 = self.claims.iter().map(|(name, value)| weight(name.len()) + size(value)).sum();
-        all(&self.audience) + all(&self.scopes) + one(&self.subject) + one(&self.id) + one(&self.key_id) + claims
+        let status = self.status.as_ref().map_or(0, |status| weight(status.uri().len()));
+        status
+            + all(&self.audience)
+            + all(&self.scopes)
+            + one(&self.subject)
+            + one(&self.id)
+            + one(&self.key_id)
+            + claims
     }
 
     /// The projected claims under their projected names; nothing else is kept.

@@ -12,7 +12,7 @@ use super::{error::TokenError, json};
 #[derive(Clone)]
 pub struct RawToken(Box<str>);
 
-/// SHA-256 over a whole token.
+/// SHA-256 over a whole token, or over what one says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; digest::SHA256_OUTPUT_LEN]);
 
@@ -61,11 +61,7 @@ impl RawToken {
         if self.0.len() > limits.token_bytes {
             return None;
         }
-        let mut bytes = [0; digest::SHA256_OUTPUT_LEN];
-        for (to, from) in bytes.iter_mut().zip(digest::digest(&digest::SHA256, self.0.as_bytes()).as_ref()) {
-            *to = *from;
-        }
-        Some(Fingerprint(bytes))
+        Some(Fingerprint::of(self.0.as_bytes()))
     }
 
     /// The bytes themselves, for this module only.
@@ -77,6 +73,18 @@ impl RawToken {
 impl fmt::Debug for RawToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawToken({} bytes)", self.0.len())
+    }
+}
+
+// === impl Fingerprint ===
+
+impl Fingerprint {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut name = [0; digest::SHA256_OUTPUT_LEN];
+        for (to, from) in name.iter_mut().zip(digest::digest(&digest::SHA256, bytes).as_ref()) {
+            *to = *from;
+        }
+        Self(name)
     }
 }
 

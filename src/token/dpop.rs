@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 pub use self::{
     error::ProofError,
     nonces::Nonces,
-    target::{Origin, Target},
+    target::{Target, TargetOrigin},
 };
 use super::{
     algorithm::Algorithm,

@@ -302,6 +302,24 @@ pub enum TokenError {
         /// Its name.
         member: Untrusted,
     },
+    /// `status` is the registered claim, and what is in it is not understood.
+    #[error(
+        "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
+    )]
+    StatusMalformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The status list is neither at the issuer's origin nor at one that is configured.
+    #[error(
+        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
+    )]
+    StatusListElsewhere {
+        /// What the token says.
+        uri: Untrusted,
+        /// The profile.
+        issuer: String,
+    },
 
     // introspection
     /// The issuer was asked about the token, or could not be.
@@ -376,6 +394,8 @@ impl TokenError {
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::ConfirmationMalformed => "confirmation_malformed",
             Self::ConfirmationUnknown { .. } => "confirmation_unknown",
+            Self::StatusMalformed { .. } => "status_malformed",
+            Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Introspection(error) => error.code(),
         }
     }
@@ -425,7 +445,9 @@ impl TokenError {
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
             | Self::ConfirmationMalformed
-            | Self::ConfirmationUnknown { .. } => "claims",
+            | Self::ConfirmationUnknown { .. }
+            | Self::StatusMalformed { .. }
+            | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
         }
     }

@@ -50,7 +50,17 @@ const OTHER_KINDS: [(&str, &str); 18] = [
 // === impl Header ===
 
 impl Header {
+    /// The header of an access token: one that says it is another kind of JWT is refused.
     pub(super) fn parse(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
+        let header = Self::parse_any_kind(token, limits)?;
+        match header.typ.as_deref().and_then(other_kind) {
+            Some(kind) => Err(TokenError::OtherTokenKind { kind }),
+            None => Ok(header),
+        }
+    }
+
+    /// The header of a JWT whose kind the caller checks.
+    pub(super) fn parse_any_kind(token: &Compact<'_>, limits: Limits) -> Result<Self, TokenError> {
         let members = sound_members(token, limits)?;
         Ok(Self { algorithm: algorithm(&members)?, typ: token_type(&members)?, key_id: key_id(&members)? })
     }
@@ -62,18 +72,13 @@ impl Header {
         kind: &str,
         issuer: &str,
     ) -> Result<Self, TokenError> {
-        let members = sound_members(token, limits)?;
-        let typ = match members.get("typ") {
-            Some(Value::String(name)) => Some(fold_type(name)),
-            None => None,
-            Some(_) => return Err(TokenError::TypeMalformed),
-        };
-        if typ.as_deref() != Some(kind) {
-            let found = typ.as_deref().map(Untrusted::new);
+        let header = Self::parse_any_kind(token, limits)?;
+        if header.typ.as_deref() != Some(kind) {
+            let found = header.typ.as_deref().map(Untrusted::new);
             let (allowed, issuer) = (kind.to_owned(), issuer.to_owned());
             return Err(TokenError::TypeNotAllowed { found, allowed, issuer });
         }
-        Ok(Self { algorithm: algorithm(&members)?, typ, key_id: key_id(&members)? })
+        Ok(header)
     }
 }
 
@@ -120,13 +125,7 @@ pub(super) fn algorithm(members: &Map<String, Value>) -> Result<Algorithm, Token
 fn token_type(members: &Map<String, Value>) -> Result<Option<String>, TokenError> {
     match members.get("typ") {
         None => Ok(None),
-        Some(Value::String(name)) => {
-            let folded = fold_type(name);
-            match other_kind(&folded) {
-                Some(kind) => Err(TokenError::OtherTokenKind { kind }),
-                None => Ok(Some(folded)),
-            }
-        }
+        Some(Value::String(name)) => Ok(Some(fold_type(name))),
         Some(_) => Err(TokenError::TypeMalformed),
     }
 }

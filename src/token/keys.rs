@@ -18,7 +18,7 @@ use self::admission::{Reason, admit, admit_object};
 use super::{
     algorithm::Algorithm,
     profile::{KeyOrigin, join},
-    signature::VerifyKey,
+    signature::{Thumbprint, VerifyKey},
 };
 
 /// The keys of every issuer; an issuer without an entry never had keys.
@@ -167,6 +167,11 @@ impl KeySet {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Is a key of this thumbprint among them?
+    pub(super) fn has(&self, thumbprint: &Thumbprint) -> bool {
+        self.keys.iter().any(|key| key.thumbprint() == thumbprint)
     }
 
     /// The one key for a token. A `kid` must match exactly; without one, exactly one key must fit the algorithm.

@@ -11,8 +11,11 @@ use super::{
     binding::SenderConstraint,
     compact::Limits,
     error::{TokenError, Untrusted},
+    event::Transmitter,
     header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
+    logout::LogoutSettings,
+    status_list::StatusListUse,
 };
 
 /// The rules for one `iss`, as written by the operator and not yet checked.
@@ -42,6 +45,10 @@ pub struct ProfileSettings {
     pub sender_constraint: SenderConstraint,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
     pub key_origin: KeyOrigin,
+    /// How logout tokens of this issuer are understood; `None`: it sends none.
+    pub logout: Option<LogoutSettings>,
+    /// What becomes of tokens that name a status list.
+    pub status_lists: StatusListUse,
     /// How the issuer is asked about its tokens; `None`: it is not.
     pub introspection: Option<IntrospectionSettings>,
 }
@@ -79,13 +86,17 @@ pub struct Profiles {
     /// Who is asked about tokens that name no issuer.
     opaque: Option<String>,
     limits: Limits,
+    transmitters: Vec<Transmitter>,
 }
 
 /// The longest clock skew that a profile may grant.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// In `types`: a header without `typ` is accepted.
-const NO_TYPE: &str = "none";
+pub(super) const NO_TYPE: &str = "none";
+
+/// What logout tokens may say of themselves (OpenID Connect Back-Channel Logout 1.0 §2.4 recommends the first).
+const LOGOUT_TYPES: [&str; 3] = ["logout+jwt", "jwt", NO_TYPE];
 
 /// In `types`: the two usual types.
 const EITHER_TYPE: &str = "jwt-or-at+jwt";
@@ -116,6 +127,8 @@ impl Default for ProfileSettings {
             rename: BTreeMap::new(),
             sender_constraint: SenderConstraint::Optional,
             key_origin: KeyOrigin::Local,
+            logout: None,
+            status_lists: StatusListUse::default(),
             introspection: None,
         }
     }
@@ -136,6 +149,7 @@ impl IssuerProfile {
         problems.check_types(&settings.types);
         problems.check_times(&settings);
         problems.check_projection(&settings);
+        problems.check_logout(settings.logout.as_ref());
         problems.check_introspection(&settings);
         if !problems.0.is_empty() {
             return Err(problems.0);
@@ -191,6 +205,18 @@ impl IssuerProfile {
     #[must_use]
     pub fn sender_constraint(&self) -> SenderConstraint {
         self.settings.sender_constraint
+    }
+
+    /// How logout tokens of this issuer are understood; `None`: it sends none.
+    #[must_use]
+    pub fn logout(&self) -> Option<&LogoutSettings> {
+        self.settings.logout.as_ref()
+    }
+
+    /// What becomes of tokens that name a status list.
+    #[must_use]
+    pub fn status_lists(&self) -> &StatusListUse {
+        &self.settings.status_lists
     }
 
     /// How the issuer is asked about its tokens, if it is.
@@ -275,7 +301,19 @@ impl Profiles {
                 });
             }
         }
-        Ok(Self { by_issuer, opaque, limits: Limits::default() })
+        Ok(Self { by_issuer, opaque, limits: Limits::default(), transmitters: Vec::new() })
+    }
+
+    /// The same table with those who may send security event tokens.
+    #[must_use]
+    pub fn with_transmitters(self, transmitters: Vec<Transmitter>) -> Self {
+        Self { transmitters, ..self }
+    }
+
+    /// Those who may send security event tokens.
+    #[must_use]
+    pub fn transmitters(&self) -> &[Transmitter] {
+        &self.transmitters
     }
 
     /// The same table with other limits.
@@ -384,6 +422,21 @@ impl Problems {
         }
         if settings.max_lifetime.as_secs() == 0 {
             self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
+        }
+    }
+
+    fn check_logout(&mut self, settings: Option<&LogoutSettings>) {
+        let Some(settings) = settings else { return };
+        if settings.audiences.is_empty() {
+            self.add("logout.audience", "no audience; name the client id that logout tokens of this issuer are for");
+        }
+        self.check_list("logout.audience", "audience", &settings.audiences);
+        self.check_list("logout.types", "type", &settings.types);
+        for name in settings.types.iter().filter(|name| !LOGOUT_TYPES.contains(&name.as_str())) {
+            self.add("logout.types", format!("`{name}` is no type of logout tokens; they have {}", join(LOGOUT_TYPES)));
+        }
+        if settings.types.is_empty() {
+            self.add("logout.types", format!("no type; logout tokens have {}", join(LOGOUT_TYPES)));
         }
     }
 

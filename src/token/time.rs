@@ -144,10 +144,12 @@ impl From<SystemTime> for UnixTime {
 // === impl NumericDate ===
 
 impl NumericDate {
+    /// In Unix seconds, rounded down.
     pub(super) fn floor(self) -> i64 {
         self.floor
     }
 
+    /// In Unix seconds, rounded up.
     pub(super) fn ceil(self) -> i64 {
         self.ceil
     }
@@ -166,6 +168,7 @@ impl NumericDate {
     }
 }
 
+/// A date that may be absent.
 pub(super) fn date(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<NumericDate>, TokenError> {
     claims.get(claim).map(|value| NumericDate::from_value(value).ok_or(TokenError::DateMalformed { claim })).transpose()
 }

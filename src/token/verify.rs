@@ -124,6 +124,7 @@ fn profile_of<'p>(payload: &Payload, profiles: &'p Profiles) -> Result<&'p Issue
     profiles.get(issuer).ok_or_else(|| TokenError::IssuerUnknown { issuer: Untrusted::new(issuer) })
 }
 
+/// The one key for a token with this header.
 pub(super) fn find<'k>(keys: &'k KeySet, header: &Header, issuer: Option<&str>) -> Result<&'k VerifyKey, TokenError> {
     let algorithm = header.algorithm;
     let key_id = || header.key_id.as_deref().map(Untrusted::new);

@@ -4,7 +4,7 @@
 //! `cargo test` (`tests/it/fuzz.rs`) on the seeds and on some mutations of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::Write as _,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -82,7 +82,6 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             max_lifetime: Duration::from_secs(3600),
             required_claims: vec!["sub".to_owned()],
             keep: PROJECTED.map(str::to_owned).to_vec(),
-            rename: BTreeMap::new(),
             ..ProfileSettings::default()
         });
         profiles.push(profile.unwrap());

@@ -108,7 +108,11 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
     for directory in ["examples", "rego", "data"] {
         fs::create_dir(home.path().join(directory)).expect("writable");
     }
-    fs::copy("examples/jwks.json", home.path().join("examples/jwks.json")).expect("copied");
+    fs::create_dir_all(home.path().join("tests/fixtures/tls")).expect("writable");
+    let tls = ["ca", "client", "client-key"].map(|name| format!("tests/fixtures/tls/{name}.pem"));
+    for copied in tls.iter().map(String::as_str).chain(["examples/jwks.json"]) {
+        fs::copy(copied, home.path().join(copied)).expect("copied");
+    }
     let file = home.path().join(EXAMPLE);
     let load = |lines: &[&str]| {
         fs::write(&file, lines.join("\n")).expect("writable");

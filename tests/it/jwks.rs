@@ -8,6 +8,7 @@ use std::{
 };
 
 use claimgate::{
+    fetch,
     reload::{self, FetchSettings, KeySource, Reconfigure, Settings, Startup},
     shutdown,
     snapshot::{Handle, KeyHealth, Problem},
@@ -139,7 +140,12 @@ struct World {
 }
 
 fn fetch() -> FetchSettings {
-    FetchSettings { timeout: Duration::from_millis(500), unknown_kid_cooldown: PATIENCE, ..FetchSettings::default() }
+    with_timeout(Duration::from_millis(500))
+}
+
+fn with_timeout(timeout: Duration) -> FetchSettings {
+    let http = fetch::Settings { timeout, ..fetch::Settings::default() };
+    FetchSettings { http, unknown_kid_cooldown: PATIENCE, ..FetchSettings::default() }
 }
 
 fn settings(issuer: &str, source: KeySource) -> Settings {
@@ -288,7 +294,7 @@ async fn a_server_that_is_down_does_not_keep_the_others_from_starting() {
 #[tokio::test]
 async fn start_does_not_wait_longer_than_it_is_told() {
     let server = Server::start(Reply::Silence).await;
-    let fetch = FetchSettings { timeout: PATIENCE, ..fetch() };
+    let fetch = with_timeout(PATIENCE);
     let mut settings = settings("https://idp.example", KeySource::Url { url: server.url("/keys"), fetch });
     settings.startup.key_wait = Duration::from_millis(50);
     let begin = Instant::now();
@@ -389,7 +395,7 @@ async fn a_flood_of_unknown_key_ids_makes_one_fetch_per_cooldown_whatever_comes_
 #[tokio::test]
 async fn who_asks_for_a_key_waits_no_longer_than_its_patience() {
     let server = Server::start(Reply::Body(set(&[&key("a")]))).await;
-    let fetch = FetchSettings { timeout: PATIENCE, ..fetch() };
+    let fetch = with_timeout(PATIENCE);
     let world = World::of_url(server.url("/keys"), fetch).await;
     server.now(Reply::Silence);
     let begin = Instant::now();
@@ -442,14 +448,12 @@ async fn keys_over_plain_http_are_refused_unless_from_loopback_or_allowed() {
         let codes: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(codes, Vec::from_iter(code));
     };
-    let url = |url: &str, allow_http| KeySource::Url {
-        url: url.to_owned(),
-        fetch: FetchSettings { allow_http, ..FetchSettings::default() },
+    let allowing = |allow_http| {
+        let http = fetch::Settings { allow_http, ..fetch::Settings::default() };
+        FetchSettings { http, ..FetchSettings::default() }
     };
-    let discovery = |allow_http| KeySource::Discovery {
-        url: None,
-        fetch: FetchSettings { allow_http, ..FetchSettings::default() },
-    };
+    let url = |url: &str, allow_http| KeySource::Url { url: url.to_owned(), fetch: allowing(allow_http) };
+    let discovery = |allow_http| KeySource::Discovery { url: None, fetch: allowing(allow_http) };
     check(url("http://idp.example/keys", false), Some("key_url_not_https"));
     check(url("http://idp.example/keys", true), None);
     check(url("http://127.0.0.1:1/keys", false), None);

@@ -33,6 +33,7 @@ mod readme;
 mod reload;
 mod run;
 mod sender;
+mod statements;
 mod stdlib;
 mod support;
 mod test_verb;

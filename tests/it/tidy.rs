@@ -12,10 +12,11 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
+    ("state", &[]),
     ("token", &[]),
     ("policy", &[]),
     ("input", &["request", "token", "policy", "snapshot"]),
@@ -23,9 +24,25 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("authorize", &["request", "path", "token", "policy", "input", "snapshot"]),
     ("telemetry", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
     ("outbound", &["policy"]),
-    ("reload", &["shutdown", "token", "policy", "snapshot", "outbound"]),
-    ("serve", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize", "telemetry"]),
-    ("config", &["token", "policy", "snapshot", "telemetry", "outbound", "reload", "serve"]),
+    ("fetch", &["state", "outbound"]),
+    ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
+    ("introspection", &["state", "token", "input", "snapshot", "telemetry", "fetch"]),
+    (
+        "serve",
+        &[
+            "request",
+            "path",
+            "shutdown",
+            "token",
+            "policy",
+            "input",
+            "snapshot",
+            "authorize",
+            "telemetry",
+            "introspection",
+        ],
+    ),
+    ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
 ];
 
 /// Libraries that one module owns.

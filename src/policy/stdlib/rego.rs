@@ -9,13 +9,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use regorus::{
     Value,
     unstable::{
-        ArithOp, AssignOp, BinOp, BoolOp, Expr, Import, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleAssign,
-        RuleBody, RuleHead,
+        AssignOp, Expr, Import, Literal, LiteralStmt, Module, Query, Ref, Rule, RuleAssign, RuleBody, RuleHead,
     },
 };
 
 use self::terms::{Members, always, assigns, compare, is_scalar, object, operator, term};
-use super::super::{LoadError, builtins::BuiltinError, bundle::RegoFile, check, lower};
+use super::super::{LoadError, builtins::BuiltinError, bundle::RegoFile, check, lower, syntax::infix};
 use super::{
     Outcome,
     operand::{self, failed, record},
@@ -330,33 +329,10 @@ impl Writer {
                 let parts = vec![operator(&["minus"]), term("number", Value::from(0_u64)), self.term(expr)?];
                 term("call", Value::from(parts))
             }
-            Expr::BinExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    BinOp::Union => "or",
-                    BinOp::Intersection => "and",
-                };
-                return self.operation(name, &[lhs, rhs]);
-            }
-            Expr::BoolExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    BoolOp::Lt => "lt",
-                    BoolOp::Le => "lte",
-                    BoolOp::Eq => "equal",
-                    BoolOp::Ge => "gte",
-                    BoolOp::Gt => "gt",
-                    BoolOp::Ne => "neq",
-                };
-                return self.operation(name, &[lhs, rhs]);
-            }
-            Expr::ArithExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    ArithOp::Add => "plus",
-                    ArithOp::Sub => "minus",
-                    ArithOp::Mul => "mul",
-                    ArithOp::Div => "div",
-                    ArithOp::Mod => "rem",
-                };
-                return self.operation(name, &[lhs, rhs]);
+            Expr::BinExpr { .. } | Expr::BoolExpr { .. } | Expr::ArithExpr { .. } => {
+                let (name, sides) =
+                    infix(expr).ok_or_else(|| BuiltinError::Failed("an operator has no name".to_owned()))?;
+                return self.operation(name, &sides);
             }
             Expr::AssignExpr { op, lhs, rhs, .. } => {
                 let name = if matches!(op, AssignOp::ColEq) { "assign" } else { "eq" };

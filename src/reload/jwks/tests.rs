@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use super::*;
+use super::{super::network::Get, *};
 use crate::token::{Algorithm, ProfileSettings, SigningKey};
 
 const ISSUER: &str = "https://idp.example";
@@ -12,7 +12,7 @@ const METADATA_URL: &str = "https://idp.example/.well-known/openid-configuration
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const DOWN: FetchError = FetchError::Timeout;
+const DOWN: FetchError = FetchError::Http(fetch::Error::Timeout);
 
 /// A network of one handler; every request takes a second.
 struct Fake {
@@ -29,6 +29,8 @@ impl Transport for Fake {
         tokio::time::sleep(SECOND).await;
         (lock(&self.handler))(&get)
     }
+
+    async fn look(&self) {}
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

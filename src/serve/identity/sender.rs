@@ -14,7 +14,7 @@ use crate::{
     snapshot::Snapshot,
     telemetry::Gauge,
     token::{
-        self, CertificateFault, CertificateHeader, CertificateThumbprint, Nonces, Origin, ProofRules, RawToken, Scheme,
+        self, CertificateFault, CertificateHeader, CertificateThumbprint, Nonces, TargetOrigin, ProofRules, RawToken, Scheme,
         SenderConstraint, Sent, SentProof, Target, UnixTime, VerifiedClaims,
     },
 };
@@ -29,7 +29,7 @@ pub struct SenderSettings {
     /// How many proofs are remembered.
     pub replay_entries: usize,
     /// Scheme and authority under which clients reach what is protected, whatever a proxy says.
-    pub external_url: Option<Origin>,
+    pub external_url: Option<TargetOrigin>,
     /// Is DPoP offered in challenges even when no issuer demands it?
     pub offers_dpop: bool,
     /// The header in which trusted peers tell of the client's certificate.
@@ -153,7 +153,7 @@ fn target(app: &App, asking: Asking<'_>) -> Option<Target> {
     let external = settings.sender.external_url.as_ref();
     let origin = |scheme: &str, host: &str| match external {
         Some(origin) => Some(origin.clone()),
-        None => Origin::parse(&format!("{}://{host}", http_scheme(scheme))),
+        None => TargetOrigin::parse(&format!("{}://{host}", http_scheme(scheme))),
     };
     match asking.asked {
         Asked::Forwarded { method, scheme, host, uri } => Target::new(method.as_str(), &origin(scheme, host)?, uri),

@@ -13,14 +13,14 @@ pub struct Target {
 
 /// Scheme and authority, normalised: `https://api.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin(String);
+pub struct TargetOrigin(String);
 
 // === impl Target ===
 
 impl Target {
     /// `path` as the client sent it, not decoded; a query in it is left out. `None`: there is no such URI.
     #[must_use]
-    pub fn new(method: &str, origin: &Origin, path: &str) -> Option<Self> {
+    pub fn new(method: &str, origin: &TargetOrigin, path: &str) -> Option<Self> {
         if !path.is_empty() && !path.starts_with(['/', '?']) {
             return None;
         }
@@ -42,9 +42,9 @@ impl Target {
     }
 }
 
-// === impl Origin ===
+// === impl TargetOrigin ===
 
-impl Origin {
+impl TargetOrigin {
     /// `https://host`, with or without a port and a `/` at its end. `None` for anything more or less.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -234,13 +234,13 @@ mod tests {
             ("https://a.example#", None),
             ("a.example", None),
         ] {
-            assert_eq!(Origin::parse(text).map(|origin| origin.0).as_deref(), want, "{text}");
+            assert_eq!(TargetOrigin::parse(text).map(|origin| origin.0).as_deref(), want, "{text}");
         }
     }
 
     #[test]
     fn a_target_cannot_leave_its_origin() {
-        let origin = Origin::parse("https://a.example").unwrap();
+        let origin = TargetOrigin::parse("https://a.example").unwrap();
         for (path, want) in [
             ("", Some("https://a.example/")),
             ("/x?y", Some("https://a.example/x")),

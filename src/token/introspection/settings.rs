@@ -30,10 +30,16 @@ pub struct IntrospectionSettings {
     pub inactive_ttl: Duration,
     /// For a whole question.
     pub timeout: Duration,
+    /// Largest answer.
+    pub max_bytes: usize,
     /// Questions under way at a time.
     pub concurrency: usize,
     /// Allows `http` to hosts other than loopback.
     pub allow_http: bool,
+    /// Certificates (PEM) of the authorities that are believed, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The certificate chain (PEM) that is shown to the issuer, and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Where an issuer is asked.
@@ -41,8 +47,8 @@ pub struct IntrospectionSettings {
 pub enum IntrospectionEndpoint {
     /// A URL that the operator wrote.
     Url(String),
-    /// `introspection_endpoint` of the issuer's metadata, whose URL may be given.
-    Discovered(Option<String>),
+    /// `introspection_endpoint` of the issuer's metadata.
+    Discovered,
 }
 
 /// How a client shows who it is (RFC 7591 §2 has the names).
@@ -112,6 +118,9 @@ impl IntrospectionSettings {
         if self.timeout.is_zero() {
             add("introspection.timeout", "no answer comes in no time");
         }
+        if self.authentication == ClientAuthentication::Certificate && self.client_certificate.is_none() {
+            add("introspection.client_certificate", "`tls_client_auth` shows a certificate; name it and its key");
+        }
         if self.concurrency == 0 {
             add("introspection.concurrency", "nothing could be asked; the default is 32");
         }
@@ -123,7 +132,7 @@ impl Default for IntrospectionSettings {
     /// A discovered endpoint and no credentials (so not yet complete), answers with `aud` and `exp`, 30 s and 5 s.
     fn default() -> Self {
         Self {
-            endpoint: IntrospectionEndpoint::Discovered(None),
+            endpoint: IntrospectionEndpoint::Discovered,
             client_id: String::new(),
             authentication: ClientAuthentication::Certificate,
             opaque: false,
@@ -134,8 +143,11 @@ impl Default for IntrospectionSettings {
             cache_ttl: Duration::from_secs(30),
             inactive_ttl: Duration::from_secs(5),
             timeout: Duration::from_secs(5),
+            max_bytes: 64 * 1024,
             concurrency: 32,
             allow_http: false,
+            ca_file: None,
+            client_certificate: None,
         }
     }
 }

@@ -12,7 +12,12 @@ const ISSUER: &str = "https://idp.example";
 const NOW: i64 = 1_790_000_000;
 
 fn settings() -> IntrospectionSettings {
-    IntrospectionSettings { client_id: "gate".to_owned(), opaque: true, ..IntrospectionSettings::default() }
+    IntrospectionSettings {
+        client_id: "gate".to_owned(),
+        authentication: ClientAuthentication::Basic(SecretSource::Text(Secret::new("s"))),
+        opaque: true,
+        ..IntrospectionSettings::default()
+    }
 }
 
 fn profile(introspection: IntrospectionSettings) -> IssuerProfile {
@@ -382,6 +387,10 @@ fn settings_that_cannot_be_right_are_refused() {
         (IntrospectionSettings { cache_ttl: Duration::from_secs(301), ..settings() }, "introspection.cache_ttl"),
         (IntrospectionSettings { concurrency: 0, ..settings() }, "introspection.concurrency"),
         (IntrospectionSettings { timeout: Duration::ZERO, ..settings() }, "introspection.timeout"),
+        (
+            IntrospectionSettings { authentication: ClientAuthentication::Certificate, ..settings() },
+            "introspection.client_certificate",
+        ),
         (
             IntrospectionSettings { optional_expiry: true, cache_ttl: Duration::ZERO, ..settings() },
             "introspection.expiry",

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use regorus::{
     Value,
-    unstable::{ArithOp, BinOp, BoolOp, Expr, Query, Ref, Span},
+    unstable::{BoolOp, Expr, Query, Ref, Span},
 };
 
 use super::{Lowering, Pos, Statement, Term, Var, declared, generated, start};
@@ -82,39 +82,14 @@ impl Lowering<'_> {
                 let function = self.function(fcn).unwrap_or_else(|| Function::Builtin(String::new()));
                 (function, params.iter().collect())
             }
-            Expr::BinExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    BinOp::Intersection => "and",
-                    BinOp::Union => "or",
-                };
-                (Function::Operator(name), vec![lhs, rhs])
-            }
-            Expr::ArithExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    ArithOp::Add => "plus",
-                    ArithOp::Sub => "minus",
-                    ArithOp::Mul => "mul",
-                    ArithOp::Div => "div",
-                    ArithOp::Mod => "rem",
-                };
-                (Function::Operator(name), vec![lhs, rhs])
-            }
-            Expr::BoolExpr { op, lhs, rhs, .. } => {
-                let name = match op {
-                    BoolOp::Lt => "lt",
-                    BoolOp::Le => "lte",
-                    BoolOp::Eq => "equal",
-                    BoolOp::Ge => "gte",
-                    BoolOp::Gt => "gt",
-                    BoolOp::Ne => "neq",
-                };
-                (Function::Operator(name), vec![lhs, rhs])
-            }
             Expr::Membership { key, value, collection, .. } => {
                 let name = if key.is_some() { "internal.member_3" } else { "internal.member_2" };
                 (Function::Operator(name), key.iter().chain([value, collection]).collect())
             }
-            _ => return None,
+            infix => {
+                let (name, sides) = syntax::infix(infix)?;
+                (Function::Operator(name), sides.to_vec())
+            }
         };
         Some((function, arguments.into_iter().map(|argument| self.hoisted(argument, body)).collect()))
     }

@@ -1,0 +1,316 @@
+//! Token Status List (draft-ietf-oauth-status-list): the reference that a token carries, the list that its issuer signs,
+//! and the status at an index. Pure; fetching and holding lists is another module's. A list that does not hold in every
+//! point says nothing, and a token whose status is anything but `VALID` is refused.
+
+mod origin;
+
+use std::{fmt, io::Read as _, sync::Arc, time::Duration};
+
+use flate2::read::ZlibDecoder;
+use serde_json::{Map, Value};
+
+pub use self::origin::{NotAnOrigin, Origin};
+use super::{
+    compact::{Limits, RawToken, decode_base64url},
+    error::{TokenError, Untrusted},
+    keys::KeySet,
+    profile::IssuerProfile,
+    signature::Thumbprint,
+    statement::{Expected, Unverified, check_audience, check_dates},
+    time::{UnixTime, date, seconds},
+};
+
+/// What becomes of the tokens of an issuer that name a status list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatusListUse {
+    /// The list is asked. It stands at the issuer's own origin, or at one of these.
+    Check(Vec<Origin>),
+    /// The reference is passed over: a revoked token passes.
+    Ignore,
+}
+
+/// Where a token's status is: `status.status_list` (§6.2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StatusReference {
+    uri: Arc<str>,
+    index: u64,
+}
+
+/// A verified list, unpacked.
+#[derive(Clone)]
+pub struct StatusList {
+    bits: u32,
+    packed: Vec<u8>,
+    expires_at: Option<i64>,
+    ttl: Option<Duration>,
+    key: Thumbprint,
+}
+
+/// Sizes of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusListLimits {
+    /// Bytes of the whole signed list as sent.
+    pub token_bytes: usize,
+    /// Bytes after unpacking: eight statuses of one bit each.
+    pub list_bytes: usize,
+}
+
+/// One status (§7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 0.
+    Valid,
+    /// 1.
+    Invalid,
+    /// 2.
+    Suspended,
+    /// 3 and more: reserved, or a meaning that only the application knows.
+    Other(u8),
+}
+
+/// Why a list was refused: the first check that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatusListError {
+    /// A check that access tokens have too: format, header, dates, key, signature.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// `sub` is another URL than the one that was asked.
+    #[error("`sub` of the status list is not the URL that tokens name")]
+    OtherList,
+    /// `ttl` is not a positive number of seconds.
+    #[error("`ttl` of the status list is not a positive number of seconds")]
+    TtlMalformed,
+    /// `status_list` is missing or lacks its members.
+    #[error("`status_list` is not an object with `bits` and `lst`")]
+    ListMalformed,
+    /// `bits` is none of the four.
+    #[error("`bits` of the status list is none of 1, 2, 4 and 8")]
+    BitsUnsupported,
+    /// `lst` is no base64url of a ZLIB stream, or something follows it.
+    #[error("`lst` of the status list is not one ZLIB stream in unpadded base64url")]
+    NotZlib,
+    /// More bytes than allowed.
+    #[error("the status list has more than {limit} bytes when it is unpacked")]
+    TooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// No status at all.
+    #[error("the status list is empty")]
+    Empty,
+}
+
+/// `typ` of §5.1.
+const TYPE: &str = "statuslist+jwt";
+
+/// Longest URL of a list.
+const MAX_URI_BYTES: usize = 1024;
+
+impl Default for StatusListUse {
+    fn default() -> Self {
+        Self::Check(Vec::new())
+    }
+}
+
+impl Default for StatusListLimits {
+    /// 4 MiB as sent, and 8 MiB unpacked: 64 million statuses of one bit.
+    fn default() -> Self {
+        Self { token_bytes: 4 << 20, list_bytes: 8 << 20 }
+    }
+}
+
+// === impl StatusReference ===
+
+impl StatusReference {
+    /// The reference of a claims set. A `status` that is no object is a claim of some other meaning; an object is
+    /// the registered claim, and what is in it must be understood.
+    pub(super) fn of_claims(claims: &Map<String, Value>, profile: &IssuerProfile) -> Result<Option<Self>, TokenError> {
+        let (Some(Value::Object(status)), StatusListUse::Check(origins)) =
+            (claims.get("status"), profile.status_lists())
+        else {
+            return Ok(None);
+        };
+        let Some(Value::Object(list)) = status.get("status_list") else {
+            return Err(TokenError::StatusMalformed {
+                what: "`status` has no `status_list`, the only mechanism known",
+            });
+        };
+        let index = list.get("idx").and_then(Value::as_u64);
+        let index = index.ok_or(TokenError::StatusMalformed { what: "`idx` is not a whole number" })?;
+        let Some(Value::String(uri)) = list.get("uri") else {
+            return Err(TokenError::StatusMalformed { what: "`uri` is not a string" });
+        };
+        if uri.len() > MAX_URI_BYTES {
+            return Err(TokenError::StatusMalformed { what: "`uri` has more than 1024 bytes" });
+        }
+        let origin = Origin::of_url(uri);
+        let origin = origin.map_err(|_| TokenError::StatusMalformed { what: "`uri` is not an http or https URL" })?;
+        let is_own = Origin::of_url(profile.issuer()).is_ok_and(|own| own == origin);
+        if is_own || origins.contains(&origin) {
+            return Ok(Some(Self { uri: uri.as_str().into(), index }));
+        }
+        Err(TokenError::StatusListElsewhere { uri: Untrusted::new(uri), issuer: profile.issuer().to_owned() })
+    }
+
+    /// Where the list is.
+    #[must_use]
+    pub fn uri(&self) -> &Arc<str> {
+        &self.uri
+    }
+
+    /// The token's place in it.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+}
+
+// === impl StatusList ===
+
+impl StatusList {
+    /// Verifies the signed list that was found at `uri`, with the keys of the issuer whose tokens name it (§8.3).
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn open(
+        raw: &RawToken,
+        uri: &str,
+        profile: &IssuerProfile,
+        keys: Option<&KeySet>,
+        limits: StatusListLimits,
+        now: UnixTime,
+    ) -> Result<Self, StatusListError> {
+        let reading = Limits { token_bytes: limits.token_bytes, json_depth: 16, json_members: 200 };
+        let token = Unverified::parse(raw, reading)?;
+        let claims = token.claims();
+        // Not required here, and when it is there it names who signed.
+        if claims.contains_key("iss") && token.issuer()? != profile.issuer() {
+            return Err(TokenError::IssuerUnknown { issuer: Untrusted::new(token.issuer()?) }.into());
+        }
+        if claims.get("sub").and_then(Value::as_str) != Some(uri) {
+            return Err(StatusListError::OtherList);
+        }
+        check_dates(claims, profile.leeway(), now)?;
+        if claims.contains_key("aud") {
+            check_audience(claims, profile.audiences(), profile.issuer())?;
+        }
+        let expected =
+            Expected { issuer: profile.issuer(), types: &[TYPE.to_owned()], algorithms: profile.algorithms() };
+        let verified = token.verify(&expected, keys)?;
+
+        let claims = &verified.claims;
+        let Some(Value::Object(list)) = claims.get("status_list") else { return Err(StatusListError::ListMalformed) };
+        let (Some(bits), Some(Value::String(lst))) = (list.get("bits"), list.get("lst")) else {
+            return Err(StatusListError::ListMalformed);
+        };
+        let bits = match bits.as_u64() {
+            Some(1) => 1,
+            Some(2) => 2,
+            Some(4) => 4,
+            Some(8) => 8,
+            _ => return Err(StatusListError::BitsUnsupported),
+        };
+        let expires_at = date(claims, "exp")?.map(|date| date.floor().saturating_add(seconds(profile.leeway())));
+        let packed = unpack(lst, limits.list_bytes)?;
+        Ok(Self { bits, packed, expires_at, ttl: ttl(claims)?, key: verified.key })
+    }
+
+    /// The status at an index; `None` outside of the list, which says nothing about such a token.
+    #[must_use]
+    pub fn at(&self, index: u64) -> Option<Status> {
+        let per_byte = u64::from(8 / self.bits);
+        let byte = self.packed.get(usize::try_from(index / per_byte).ok()?)?;
+        // The first status stands in the lowest bits (§4.1).
+        let shift = u32::try_from(index % per_byte).ok()? * self.bits;
+        let value = byte.checked_shr(shift)? & (u8::MAX >> (8 - self.bits));
+        Some(match value {
+            0 => Status::Valid,
+            1 => Status::Invalid,
+            2 => Status::Suspended,
+            other => Status::Other(other),
+        })
+    }
+
+    /// `exp` with the leeway of the issuer: from this second on it says nothing.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<UnixTime> {
+        self.expires_at.map(UnixTime)
+    }
+
+    /// `ttl`: how long it may be used before a new one is asked for.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// Is the key that signed it still one of these?
+    #[must_use]
+    pub fn holds_with(&self, keys: &KeySet) -> bool {
+        keys.has(&self.key)
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.packed.len()
+    }
+}
+
+impl fmt::Debug for StatusList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StatusList({} bytes, {} bits each)", self.packed.len(), self.bits)
+    }
+}
+
+fn unpack(lst: &str, limit: usize) -> Result<Vec<u8>, StatusListError> {
+    let deflated = decode_base64url(lst).ok_or(StatusListError::NotZlib)?;
+    let mut packed = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut reader = ZlibDecoder::new(&*deflated).take(most);
+    reader.read_to_end(&mut packed).map_err(|_| StatusListError::NotZlib)?;
+    if packed.len() > limit {
+        return Err(StatusListError::TooLarge { limit });
+    }
+    if reader.get_ref().total_in() != u64::try_from(deflated.len()).unwrap_or(u64::MAX) {
+        return Err(StatusListError::NotZlib);
+    }
+    if packed.is_empty() { Err(StatusListError::Empty) } else { Ok(packed) }
+}
+
+fn ttl(claims: &Map<String, Value>) -> Result<Option<Duration>, StatusListError> {
+    let Some(value) = claims.get("ttl") else { return Ok(None) };
+    let seconds = value.as_u64().filter(|seconds| *seconds > 0).or_else(|| {
+        let fraction = value.as_f64().filter(|fraction| *fraction >= 1.0 && *fraction < 1e15)?;
+        Duration::try_from_secs_f64(fraction).ok().map(|ttl| ttl.as_secs())
+    });
+    seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or(StatusListError::TtlMalformed)
+}
+
+// === impl Status ===
+
+impl Status {
+    /// May a token with this status pass?
+    #[must_use]
+    pub fn is_valid(self) -> bool {
+        self == Self::Valid
+    }
+}
+
+// === impl StatusListError ===
+
+impl StatusListError {
+    /// Stable `snake_case` code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Token(error) => error.code(),
+            Self::OtherList => "status_list_of_other_url",
+            Self::TtlMalformed => "status_list_ttl_malformed",
+            Self::ListMalformed => "status_list_malformed",
+            Self::BitsUnsupported => "status_list_bits_unsupported",
+            Self::NotZlib => "status_list_not_zlib",
+            Self::TooLarge { .. } => "status_list_too_large",
+            Self::Empty => "status_list_empty",
+        }
+    }
+}
