@@ -130,7 +130,8 @@ fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) ->
 fn read(mut root: Section<'_>) -> Settings {
     let serve = doors::read(&mut root);
     let issuers_written = root.has("issuers");
-    let profiles = issuers::read(&mut root);
+    let tenant_claim = root.section("revocation").text("tenant_claim");
+    let profiles = issuers::read(&mut root, tenant_claim.as_ref().map(|text| text.text.as_str()));
     if profiles.is_empty()
         && root.is_mapping()
         && !root.concerns("issuers")

@@ -53,7 +53,10 @@ pub use self::{
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{
+    authorize::World, introspection::Introspection, policy::DataPath, revocation::Store, shutdown, snapshot,
+    telemetry::Telemetry,
+};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +208,7 @@ struct App {
     challenges: Challenges,
     tokens: VerifiedTokens,
     senders: Senders,
+    revocations: Arc<Store>,
     introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
@@ -258,11 +262,12 @@ impl Bound {
         settings: Settings,
         snapshots: snapshot::Handle,
         telemetry: Telemetry,
+        revocations: Arc<Store>,
         mut shutdown: shutdown::Signal,
     ) -> bool {
         let limits = settings.limits.clone();
         let (wait, grace) = (settings.shutdown_wait, settings.shutdown_grace);
-        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), shutdown.clone()));
+        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), revocations, shutdown.clone()));
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
@@ -299,7 +304,13 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(settings: Settings, snapshots: snapshot::Handle, telemetry: Telemetry, shutdown: shutdown::Signal) -> Self {
+    fn new(
+        settings: Settings,
+        snapshots: snapshot::Handle,
+        telemetry: Telemetry,
+        revocations: Arc<Store>,
+        shutdown: shutdown::Signal,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             challenges: Challenges::new(&settings.realm, &settings.sender),
@@ -309,6 +320,7 @@ impl App {
             settings,
             snapshots,
             telemetry,
+            revocations,
             shutdown,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
@@ -316,6 +328,11 @@ impl App {
             warned_of_peer: AtomicBool::new(false),
             started: SystemTime::now(),
         }
+    }
+
+    /// What is asked about a token on every request, beside the snapshot.
+    fn world(&self) -> World<'_> {
+        World { revocations: &*self.revocations }
     }
 }
 

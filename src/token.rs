@@ -27,11 +27,13 @@ mod keys;
 mod lint;
 mod logout;
 mod profile;
+mod revocation;
 mod signature;
 mod signing;
 mod statement;
 mod status_list;
 mod time;
+mod untrusted;
 mod verify;
 
 use std::sync::Arc;
@@ -45,7 +47,7 @@ pub use self::{
     },
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, Target, TargetOrigin},
+    dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, ProofOrigin, ProofTarget},
     error::{Fault, TokenError, Untrusted},
     event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
@@ -58,6 +60,10 @@ pub use self::{
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
     status_list::{
         NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,

@@ -57,7 +57,9 @@ const REMOTE_ONLY: [&str; 9] = [
 ];
 
 /// Reads the whole list. Items with problems are reported and left out.
-pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
+///
+/// `tenant_claim` is the same for all of them: a tenant is revoked whichever issuer its tokens are from.
+pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(IssuerProfile, KeySource)> {
     let mut profiles: Vec<(IssuerProfile, KeySource)> = Vec::new();
     for mut section in root.sections("issuers") {
         if !section.is_mapping() {
@@ -70,6 +72,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
+        let settings = ProfileSettings { tenant_claim: tenant_claim.map(str::to_owned), ..settings };
         if let (false, Some(keys)) = (section.has_problems(), keys) {
             match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {

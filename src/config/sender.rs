@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     serve::SenderSettings,
-    token::{Algorithm, CertificateHeader, TargetOrigin, ProofRules},
+    token::{Algorithm, CertificateHeader, ProofOrigin, ProofRules},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,8 +73,8 @@ fn read_algorithms(dpop: &mut Section<'_>, default: &[Algorithm]) -> Vec<Algorit
     algorithms
 }
 
-fn read_origin(dpop: &Section<'_>, text: &Text) -> Option<TargetOrigin> {
-    let origin = TargetOrigin::parse(&text.text);
+fn read_origin(dpop: &Section<'_>, text: &Text) -> Option<ProofOrigin> {
+    let origin = ProofOrigin::parse(&text.text);
     if origin.is_none() {
         let message = format!(
             "`{}` is not the scheme and host that clients use; write it without a path, such as \

@@ -14,7 +14,7 @@ use super::{
     algorithm::Algorithm,
     claims::VerifiedClaims,
     compact::{RawToken, decode_base64url},
-    dpop::{self, AcceptedProof, Nonces, ProofError, Target},
+    dpop::{self, AcceptedProof, Nonces, ProofError, ProofTarget},
     error::{TokenError, Untrusted},
     profile::IssuerProfile,
     signature::Thumbprint,
@@ -65,7 +65,7 @@ pub struct Sent<'a> {
     /// The `DPoP` header.
     pub proof: SentProof<'a>,
     /// What the client asked for, when that is known.
-    pub target: Option<&'a Target>,
+    pub target: Option<&'a ProofTarget>,
     /// The client's certificate, when there is one.
     pub certificate: Result<Option<CertificateThumbprint>, CertificateFault>,
 }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 pub use self::{
     error::ProofError,
     nonces::Nonces,
-    target::{Target, TargetOrigin},
+    target::{ProofOrigin, ProofTarget},
 };
 use super::{
     algorithm::Algorithm,
@@ -159,7 +159,7 @@ impl<'p> Claims<'p> {
     }
 
     /// Methods are compared with case (RFC 9110 §9.1), URIs after normalisation.
-    fn check_target(&self, target: &Target) -> Result<(), ProofError> {
+    fn check_target(&self, target: &ProofTarget) -> Result<(), ProofError> {
         if self.method != target.method() {
             return Err(ProofError::OtherMethod {
                 found: Untrusted::new(self.method),

@@ -3,11 +3,8 @@
 
 use std::fmt;
 
+pub use super::untrusted::Untrusted;
 use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
-
-/// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Untrusted(String);
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,6 +272,12 @@ pub enum TokenError {
         /// The claim.
         claim: &'static str,
     },
+    /// The tenant claim (`revocation.tenant_claim`) holds something that is no name of a tenant.
+    #[error("`{claim}`, the tenant claim, is neither a string nor an integer, nor an array of them")]
+    TenantMalformed {
+        /// The claim, as the configuration names it.
+        claim: String,
+    },
     /// `scope`, `scp` or `scopes` of a wrong type.
     #[error("`{claim}` is neither a space-separated string nor an array of strings")]
     ScopeMalformed {
@@ -389,6 +392,7 @@ impl TokenError {
             Self::AudienceMismatch { .. } => "audience_mismatch",
             Self::SubjectMalformed => "subject_malformed",
             Self::ClaimMalformed { .. } => "claim_malformed",
+            Self::TenantMalformed { .. } => "tenant_malformed",
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
@@ -441,6 +445,7 @@ impl TokenError {
             | Self::AudienceMismatch { .. }
             | Self::SubjectMalformed
             | Self::ClaimMalformed { .. }
+            | Self::TenantMalformed { .. }
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
@@ -471,32 +476,6 @@ impl TokenError {
             Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
         }
-    }
-}
-
-// === impl Untrusted ===
-
-impl Untrusted {
-    const MAX_CHARACTERS: usize = 64;
-
-    pub(super) fn new(text: &str) -> Self {
-        let mut shown: String = text.chars().take(Self::MAX_CHARACTERS).flat_map(char::escape_default).collect();
-        if text.chars().nth(Self::MAX_CHARACTERS).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown)
-    }
-}
-
-impl fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.0)
-    }
-}
-
-impl fmt::Debug for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

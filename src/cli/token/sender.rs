@@ -11,7 +11,8 @@ use crate::{
     cli::output,
     serve::SenderSettings,
     token::{
-        self, CertificateThumbprint, IssuerProfile, RawToken, Scheme, Sent, SentProof, Target, UnixTime, VerifiedClaims,
+        self, CertificateThumbprint, IssuerProfile, ProofTarget, RawToken, Scheme, Sent, SentProof, UnixTime,
+        VerifiedClaims,
     },
 };
 
@@ -45,7 +46,9 @@ pub(super) fn check(
 ) -> Result<bool, String> {
     let proof = args.dpop_proof.as_deref().map(RawToken::new);
     let target = match &args.url {
-        Some(url) => Some(Target::of_url(&args.method, url).ok_or_else(|| format!("--url: `{url}` is not a web URL"))?),
+        Some(url) => {
+            Some(ProofTarget::of_url(&args.method, url).ok_or_else(|| format!("--url: `{url}` is not a web URL"))?)
+        }
         None => None,
     };
     let sent = Sent {

@@ -14,8 +14,8 @@ use crate::{
     snapshot::Snapshot,
     telemetry::Gauge,
     token::{
-        self, CertificateFault, CertificateHeader, CertificateThumbprint, Nonces, TargetOrigin, ProofRules, RawToken, Scheme,
-        SenderConstraint, Sent, SentProof, Target, UnixTime, VerifiedClaims,
+        self, CertificateFault, CertificateHeader, CertificateThumbprint, Nonces, ProofOrigin, ProofRules, ProofTarget,
+        RawToken, Scheme, SenderConstraint, Sent, SentProof, UnixTime, VerifiedClaims,
     },
 };
 
@@ -29,7 +29,7 @@ pub struct SenderSettings {
     /// How many proofs are remembered.
     pub replay_entries: usize,
     /// Scheme and authority under which clients reach what is protected, whatever a proxy says.
-    pub external_url: Option<TargetOrigin>,
+    pub external_url: Option<ProofOrigin>,
     /// Is DPoP offered in challenges even when no issuer demands it?
     pub offers_dpop: bool,
     /// The header in which trusted peers tell of the client's certificate.
@@ -148,15 +148,17 @@ fn proofs(headers: &HeaderMap) -> Vec<RawToken> {
 }
 
 /// What a proof must be for; `None` when nobody who is believed said it.
-fn target(app: &App, asking: Asking<'_>) -> Option<Target> {
+fn target(app: &App, asking: Asking<'_>) -> Option<ProofTarget> {
     let settings = &app.settings;
     let external = settings.sender.external_url.as_ref();
     let origin = |scheme: &str, host: &str| match external {
         Some(origin) => Some(origin.clone()),
-        None => TargetOrigin::parse(&format!("{}://{host}", http_scheme(scheme))),
+        None => ProofOrigin::parse(&format!("{}://{host}", http_scheme(scheme))),
     };
     match asking.asked {
-        Asked::Forwarded { method, scheme, host, uri } => Target::new(method.as_str(), &origin(scheme, host)?, uri),
+        Asked::Forwarded { method, scheme, host, uri } => {
+            ProofTarget::new(method.as_str(), &origin(scheme, host)?, uri)
+        }
         Asked::Own { method, uri } => {
             let is_described = [FORWARDED_METHOD, FORWARDED_URI].iter().any(|name| asking.headers.contains_key(*name));
             if asking.arrival.peer.is_trusted(settings) && is_described {
@@ -165,9 +167,9 @@ fn target(app: &App, asking: Asking<'_>) -> Option<Target> {
                     Some(origin) => origin.clone(),
                     None => origin(one(FORWARDED_PROTO)?, one(FORWARDED_HOST)?)?,
                 };
-                return Target::new(one(FORWARDED_METHOD)?, &origin, one(FORWARDED_URI)?);
+                return ProofTarget::new(one(FORWARDED_METHOD)?, &origin, one(FORWARDED_URI)?);
             }
-            Target::new(method.as_str(), external?, uri.path())
+            ProofTarget::new(method.as_str(), external?, uri.path())
         }
     }
 }

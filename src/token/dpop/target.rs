@@ -6,21 +6,21 @@ use std::{fmt::Write as _, net::Ipv6Addr};
 
 /// Method and URI of a request as the client sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct ProofTarget {
     method: String,
     uri: String,
 }
 
 /// Scheme and authority, normalised: `https://api.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetOrigin(String);
+pub struct ProofOrigin(String);
 
-// === impl Target ===
+// === impl ProofTarget ===
 
-impl Target {
+impl ProofTarget {
     /// `path` as the client sent it, not decoded; a query in it is left out. `None`: there is no such URI.
     #[must_use]
-    pub fn new(method: &str, origin: &TargetOrigin, path: &str) -> Option<Self> {
+    pub fn new(method: &str, origin: &ProofOrigin, path: &str) -> Option<Self> {
         if !path.is_empty() && !path.starts_with(['/', '?']) {
             return None;
         }
@@ -42,9 +42,9 @@ impl Target {
     }
 }
 
-// === impl TargetOrigin ===
+// === impl ProofOrigin ===
 
-impl TargetOrigin {
+impl ProofOrigin {
     /// `https://host`, with or without a port and a `/` at its end. `None` for anything more or less.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -234,13 +234,13 @@ mod tests {
             ("https://a.example#", None),
             ("a.example", None),
         ] {
-            assert_eq!(TargetOrigin::parse(text).map(|origin| origin.0).as_deref(), want, "{text}");
+            assert_eq!(ProofOrigin::parse(text).map(|origin| origin.0).as_deref(), want, "{text}");
         }
     }
 
     #[test]
     fn a_target_cannot_leave_its_origin() {
-        let origin = TargetOrigin::parse("https://a.example").unwrap();
+        let origin = ProofOrigin::parse("https://a.example").unwrap();
         for (path, want) in [
             ("", Some("https://a.example/")),
             ("/x?y", Some("https://a.example/x")),
@@ -251,7 +251,7 @@ mod tests {
             (":81/x", None),
             ("*", None),
         ] {
-            assert_eq!(Target::new("GET", &origin, path).map(|it| it.uri).as_deref(), want, "{path}");
+            assert_eq!(ProofTarget::new("GET", &origin, path).map(|it| it.uri).as_deref(), want, "{path}");
         }
     }
 }

@@ -85,7 +85,7 @@ impl Case {
 
     fn run(&self, proof: &str) -> Result<AcceptedProof, ProofError> {
         let (proof, token) = (RawToken::new(proof), RawToken::new(self.token));
-        let target = Target::of_url(self.method, self.url).unwrap();
+        let target = ProofTarget::of_url(self.method, self.url).unwrap();
         let sent = Sent {
             token: &token,
             scheme: Scheme::Dpop,
@@ -130,7 +130,7 @@ fn a_good_proof_is_accepted() {
 #[test]
 fn there_is_exactly_one_proof_and_a_known_target() {
     let (token, proof) = (RawToken::new(TOKEN), RawToken::new(Case::good().sign()));
-    let target = Target::of_url("GET", URL).unwrap();
+    let target = ProofTarget::of_url("GET", URL).unwrap();
     for (proof, target, want) in [
         (SentProof::Missing, Some(&target), "dpop_proof_missing"),
         (SentProof::Several, Some(&target), "dpop_proof_repeated"),
@@ -210,7 +210,7 @@ fn the_algorithm_is_of_a_key_pair_and_allowed() {
     }
     let rules = ProofRules { algorithms: vec![Algorithm::HS256], ..ProofRules::default() };
     let (token, proof) = (RawToken::new(TOKEN), RawToken::new(Case::header("alg", json!("HS256")).sign()));
-    let target = Target::of_url("GET", URL).unwrap();
+    let target = ProofTarget::of_url("GET", URL).unwrap();
     let sent = Sent {
         token: &token,
         scheme: Scheme::Dpop,
