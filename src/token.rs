@@ -27,6 +27,7 @@ mod keys;
 mod lint;
 mod logout;
 mod profile;
+mod profiles;
 mod revocation;
 mod signature;
 mod signing;
@@ -48,7 +49,7 @@ pub use self::{
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
     dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, ProofOrigin, ProofTarget},
-    error::{Fault, TokenError, Untrusted},
+    error::{Fault, TokenError},
     event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
@@ -59,7 +60,8 @@ pub use self::{
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
-    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
+    profiles::Profiles,
     revocation::{
         MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
         RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
@@ -69,6 +71,7 @@ pub use self::{
         NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
     },
     time::UnixTime,
+    untrusted::Untrusted,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 

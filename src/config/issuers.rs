@@ -128,6 +128,10 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         types: types.into_iter().map(|typ| normal_type(&typ.text)).collect(),
         leeway: section.duration("leeway", Duration::from_secs(30), Duration::ZERO..=GREATEST_LEEWAY),
         max_lifetime: section.duration("max_lifetime", DAY, Duration::from_secs(1)..=DAY * 366),
+        max_age: Some(section.duration("max_age", Duration::ZERO, Duration::ZERO..=DAY * 366))
+            .filter(|age| !age.is_zero()),
+        max_claims: section.count("max_claims", 1000, 8..=1000),
+        max_array: section.count("max_array", 1000, 1..=1000),
         required_claims: plain(section.texts("required_claims", &[]))
             .into_iter()
             .filter(|claim| !ALWAYS_REQUIRED.contains(&claim.as_str()))

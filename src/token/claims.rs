@@ -240,7 +240,7 @@ impl VerifiedClaims {
     /// # Errors
     /// What [`verify()`](super::verify()) would say at that time.
     pub fn check_times(&self, profile: &IssuerProfile, now: UnixTime) -> Result<(), TokenError> {
-        self.times.check(profile.leeway(), profile.max_lifetime(), now)
+        self.times.check(profile.time_rules(), now)
     }
 
     /// `iss`: the issuer profile's.

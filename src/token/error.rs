@@ -1,10 +1,8 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-use std::fmt;
-
-pub use super::untrusted::Untrusted;
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
+pub(super) use super::untrusted::Untrusted;
+use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, untrusted::OrAbsent};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +136,27 @@ pub enum TokenError {
         issuer: String,
     },
 
+    /// More claims than the profile allows.
+    #[error("the token has {found} claims; the limit of its issuer (`max_claims`) is {limit}: keep the rest in `data`")]
+    TooManyClaims {
+        /// Claims found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+    /// A longer list than the profile allows.
+    #[error(
+        "{claim} has a list of {found} elements; the limit of its issuer (`max_array`) is {limit}: keep lists in `data`"
+    )]
+    ArrayTooLong {
+        /// The claim in which it stands.
+        claim: Untrusted,
+        /// Elements found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+
     // time
     /// No `exp`.
     #[error("`exp` is missing")]
@@ -195,6 +214,20 @@ pub enum TokenError {
         seconds: i64,
         /// The profile's limit.
         limit: i64,
+    },
+
+    /// No `iat`, where the age is limited.
+    #[error("`iat` is missing, and its issuer limits the age of tokens (`max_age`)")]
+    IssuedAtMissing,
+    /// Issued longer ago than the profile allows.
+    #[error("the token was issued {age} s ago; the limit of its issuer (`max_age`) is {limit} s, leeway is {leeway} s")]
+    TooOld {
+        /// `now - iat`.
+        age: i64,
+        /// The profile's limit.
+        limit: i64,
+        /// Seconds.
+        leeway: i64,
     },
 
     // key
@@ -330,9 +363,6 @@ pub enum TokenError {
     Introspection(IntrospectionError),
 }
 
-/// Shows a value that a token may lack.
-struct OrAbsent<'a>(Option<&'a Untrusted>);
-
 // === impl TokenError ===
 
 impl TokenError {
@@ -375,6 +405,8 @@ impl TokenError {
             Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::TypeNotAllowed { .. } => "type_not_allowed",
             Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::TooManyClaims { .. } => "too_many_claims",
+            Self::ArrayTooLong { .. } => "array_too_long",
             Self::ExpiryMissing => "expiry_missing",
             Self::DateMalformed { .. } => "date_malformed",
             Self::Expired { .. } => "expired",
@@ -382,6 +414,8 @@ impl TokenError {
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::IssuedAfterExpiry { .. } => "issued_after_expiry",
             Self::LifetimeTooLong { .. } => "lifetime_too_long",
+            Self::IssuedAtMissing => "issued_at_missing",
+            Self::TooOld { .. } => "token_too_old",
             Self::KeysNeverHad { .. } => "keys_never_had",
             Self::UnknownKey { .. } => "unknown_key",
             Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
@@ -427,14 +461,19 @@ impl TokenError {
             | Self::OtherTokenKind { .. } => "header",
             Self::Payload(_) => "payload",
             Self::IssuerMalformed | Self::IssuerUnknown { .. } => "issuer",
-            Self::TypeNotAllowed { .. } | Self::AlgorithmNotAllowed { .. } => "profile",
+            Self::TypeNotAllowed { .. }
+            | Self::AlgorithmNotAllowed { .. }
+            | Self::TooManyClaims { .. }
+            | Self::ArrayTooLong { .. } => "profile",
             Self::ExpiryMissing
             | Self::DateMalformed { .. }
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
             | Self::IssuedInFuture { .. }
             | Self::IssuedAfterExpiry { .. }
-            | Self::LifetimeTooLong { .. } => "time",
+            | Self::LifetimeTooLong { .. }
+            | Self::IssuedAtMissing
+            | Self::TooOld { .. } => "time",
             Self::KeysNeverHad { .. }
             | Self::UnknownKey { .. }
             | Self::KeyForOtherAlgorithm { .. }
@@ -475,17 +514,6 @@ impl TokenError {
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
-        }
-    }
-}
-
-// === impl OrAbsent ===
-
-impl fmt::Display for OrAbsent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(text) => text.fmt(f),
-            None => f.write_str("absent"),
         }
     }
 }

@@ -1,24 +1,22 @@
 //! The rules for one issuer, and the check that they cannot be insecure: a profile without audiences, without
 //! algorithms, with `none`, with a secret fetched over the network or with an unbounded clock skew does not exist.
 
-mod problems;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use self::problems::Problems;
+use serde_json::{Map, Value};
+
 use super::{
     algorithm::Algorithm,
     binding::SenderConstraint,
-    compact::Limits,
     error::{TokenError, Untrusted},
-    event::Transmitter,
-    header::{Header, fold_type},
+    header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
     logout::LogoutSettings,
     status_list::StatusListUse,
+    time::TimeRules,
 };
 
 /// The rules for one `iss`, as written by the operator and not yet checked.
@@ -38,6 +36,12 @@ pub struct ProfileSettings {
     pub leeway: Duration,
     /// Longest accepted `exp - iat` (or `exp - now` when there is no `iat`).
     pub max_lifetime: Duration,
+    /// Longest time since `iat`, which must be there then; `None`: any.
+    pub max_age: Option<Duration>,
+    /// Most claims; default: as many as [`Limits`](super::Limits) let through.
+    pub max_claims: usize,
+    /// Most elements of any one list, at whatever depth; default: as many as [`Limits`](super::Limits) let through.
+    pub max_array: usize,
     /// Claims that must be there besides `iss`, `aud`, `exp`.
     pub required_claims: Vec<String>,
     /// Projection: claims that policy may see under `input.token.claims`.
@@ -84,16 +88,6 @@ pub struct ProfileError {
     pub message: String,
 }
 
-/// Profiles by exact issuer, and the limits that hold before the issuer is known.
-#[derive(Debug, Default)]
-pub struct Profiles {
-    by_issuer: BTreeMap<String, IssuerProfile>,
-    /// Who is asked about tokens that name no issuer.
-    opaque: Option<String>,
-    limits: Limits,
-    transmitters: Vec<Transmitter>,
-}
-
 /// The longest clock skew that a profile may grant.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
@@ -127,6 +121,9 @@ impl Default for ProfileSettings {
             types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
             leeway: Duration::from_secs(30),
             max_lifetime: Duration::from_secs(24 * 3600),
+            max_age: None,
+            max_claims: usize::MAX,
+            max_array: usize::MAX,
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
@@ -252,8 +249,25 @@ impl IssuerProfile {
         self.settings.leeway
     }
 
-    pub(super) fn max_lifetime(&self) -> Duration {
-        self.settings.max_lifetime
+    /// What the dates are held against.
+    pub(super) fn time_rules(&self) -> TimeRules {
+        let ProfileSettings { leeway, max_lifetime, max_age, .. } = self.settings;
+        TimeRules { leeway, max_lifetime, max_age }
+    }
+
+    /// Holds the size of a claims set against this profile.
+    pub(super) fn check_size(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let ProfileSettings { max_claims, max_array, .. } = self.settings;
+        if claims.len() > max_claims {
+            return Err(TokenError::TooManyClaims { found: claims.len(), limit: max_claims });
+        }
+        for (claim, value) in claims {
+            let found = longest_array(value);
+            if found > max_array {
+                return Err(TokenError::ArrayTooLong { claim: Untrusted::new(claim), found, limit: max_array });
+            }
+        }
+        Ok(())
     }
 
     /// `typ` and `alg` against this profile.
@@ -290,84 +304,147 @@ impl IssuerProfile {
     }
 }
 
-// === impl Profiles ===
+/// The length of the longest list in a value. Its depth was bounded when it was read.
+fn longest_array(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(longest_array).fold(items.len(), usize::max),
+        Value::Object(members) => members.values().map(longest_array).max().unwrap_or(0),
+        _ => 0,
+    }
+}
 
-impl Profiles {
-    /// Makes the table, with the default [`Limits`].
-    ///
-    /// # Errors
-    /// Two profiles with one issuer, or two that want the opaque tokens.
-    pub fn new(profiles: Vec<IssuerProfile>) -> Result<Self, ProfileError> {
-        let mut by_issuer = BTreeMap::new();
-        let mut opaque = None;
-        for profile in profiles {
-            let issuer = profile.issuer().to_owned();
-            if profile.introspection().is_some_and(|introspection| introspection.opaque)
-                && let Some(other) = opaque.replace(issuer.clone())
-            {
-                return Err(ProfileError {
-                    field: "introspection.opaque",
-                    message: format!(
-                        "`{other}` and `{issuer}` both want it, but an opaque token does not say whose it is, and nobody \
-                         else may see it; set it for one issuer"
-                    ),
-                });
-            }
-            if by_issuer.insert(issuer.clone(), profile).is_some() {
-                return Err(ProfileError {
-                    field: "issuer",
-                    message: format!("two profiles are for `{issuer}`; merge them into one"),
-                });
+/// Everything that is wrong, in the order of the fields.
+#[derive(Default)]
+struct Problems(Vec<ProfileError>);
+
+impl Problems {
+    fn add(&mut self, field: &'static str, message: impl Into<String>) {
+        self.0.push(ProfileError { field, message: message.into() });
+    }
+
+    fn check_names(&mut self, settings: &ProfileSettings) {
+        if settings.issuer.is_empty() {
+            self.add("issuer", "the issuer is empty; give the exact `iss` of its tokens");
+        } else if settings.issuer.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            self.add("issuer", "the issuer has white space or a control character; it must equal `iss` exactly");
+        }
+        if settings.audiences.is_empty() {
+            self.add("audiences", "no audience: tokens for every other service would be accepted; name at least one");
+        }
+        self.check_list("audiences", "audience", &settings.audiences);
+        self.check_list("required_claims", "claim", &settings.required_claims);
+    }
+
+    fn check_algorithms(&mut self, settings: &ProfileSettings) {
+        let algorithms = &settings.algorithms;
+        if algorithms.is_empty() {
+            self.add("algorithms", "no algorithm; name those that the issuer signs with, such as RS256 or ES256");
+        }
+        for (index, algorithm) in algorithms.iter().enumerate() {
+            if algorithms.iter().take(index).any(|earlier| earlier == algorithm) {
+                self.add("algorithms", format!("`{algorithm}` is listed twice"));
             }
         }
-        Ok(Self { by_issuer, opaque, limits: Limits::default(), transmitters: Vec::new() })
+        let symmetric = algorithms.iter().find(|algorithm| algorithm.is_symmetric());
+        let asymmetric = algorithms.iter().find(|algorithm| !algorithm.is_symmetric());
+        if let (Some(symmetric), KeyOrigin::Remote) = (symmetric, settings.key_origin) {
+            self.add(
+                "algorithms",
+                format!("`{symmetric}` needs a shared secret, and a remote JWKS is public; use a local key file"),
+            );
+        }
+        if let (Some(symmetric), Some(asymmetric)) = (symmetric, asymmetric) {
+            self.add(
+                "algorithms",
+                format!("`{symmetric}` and `{asymmetric}` together invite algorithm confusion; use either secrets or key pairs"),
+            );
+        }
     }
 
-    /// The same table with those who may send security event tokens.
-    #[must_use]
-    pub fn with_transmitters(self, transmitters: Vec<Transmitter>) -> Self {
-        Self { transmitters, ..self }
+    fn check_types(&mut self, types: &[String]) {
+        if types.is_empty() {
+            self.add(
+                "types",
+                "no type; name the `typ` of access tokens: `at+jwt`, `jwt`, `none` for a header without, or `rfc9068`",
+            );
+        }
+        self.check_list("types", "type", types);
+        for name in types {
+            if let Some(kind) = other_kind(name) {
+                self.add("types", format!("`{name}` is {kind}, not an access token"));
+            }
+        }
     }
 
-    /// Those who may send security event tokens.
-    #[must_use]
-    pub fn transmitters(&self) -> &[Transmitter] {
-        &self.transmitters
+    fn check_times(&mut self, settings: &ProfileSettings) {
+        if settings.leeway > MAX_LEEWAY {
+            let seconds = settings.leeway.as_secs();
+            self.add("leeway", format!("{seconds} s is more than 300 s; synchronise the clocks instead"));
+        }
+        if settings.max_age.is_some_and(|age| age.as_secs() == 0) {
+            self.add("max_age", "no token is younger than a second; leave it out for tokens of any age");
+        }
+        if settings.max_lifetime.as_secs() == 0 {
+            self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
+        }
     }
 
-    /// The same table with other limits.
-    #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
+    fn check_logout(&mut self, settings: Option<&LogoutSettings>) {
+        let Some(settings) = settings else { return };
+        if settings.audiences.is_empty() {
+            self.add("logout.audience", "no audience; name the client id that logout tokens of this issuer are for");
+        }
+        self.check_list("logout.audience", "audience", &settings.audiences);
+        self.check_list("logout.types", "type", &settings.types);
+        for name in settings.types.iter().filter(|name| !LOGOUT_TYPES.contains(&name.as_str())) {
+            self.add("logout.types", format!("`{name}` is no type of logout tokens; they have {}", join(LOGOUT_TYPES)));
+        }
+        if settings.types.is_empty() {
+            self.add("logout.types", format!("no type; logout tokens have {}", join(LOGOUT_TYPES)));
+        }
     }
 
-    /// The limits that hold before the issuer is known.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        self.limits
+    fn check_projection(&mut self, settings: &ProfileSettings) {
+        self.check_list("claims.keep", "claim", &settings.keep);
+        let mut targets = BTreeSet::new();
+        for (from, to) in &settings.rename {
+            if from.is_empty() || to.is_empty() {
+                self.add("claims.rename", format!("`{from}` → `{to}`: a claim's name is empty"));
+            }
+            if settings.keep.contains(from) {
+                self.add("claims.rename", format!("`{from}` is both kept and renamed; list it once"));
+            }
+            if settings.keep.contains(to) {
+                self.add("claims.rename", format!("`{from}` → `{to}`: `{to}` is kept under its own name"));
+            }
+            if REGISTERED.contains(&to.as_str()) {
+                self.add(
+                    "claims.rename",
+                    format!("`{from}` → `{to}`: `{to}` has a registered meaning; choose another name"),
+                );
+            }
+            if !targets.insert(to) {
+                self.add("claims.rename", format!("two claims are renamed to `{to}`"));
+            }
+        }
     }
 
-    /// The profile for exactly this issuer.
-    #[must_use]
-    pub fn get(&self, issuer: &str) -> Option<&IssuerProfile> {
-        self.by_issuer.get(issuer)
+    fn check_introspection(&mut self, settings: &ProfileSettings) {
+        if let Some(introspection) = &settings.introspection {
+            for (field, message) in introspection.problems() {
+                self.add(field, message);
+            }
+        }
     }
 
-    /// The one profile whose issuer is asked about tokens that name none.
-    #[must_use]
-    pub fn opaque(&self) -> Option<&IssuerProfile> {
-        self.get(self.opaque.as_deref()?)
-    }
-
-    /// All profiles, by issuer.
-    pub fn iter(&self) -> impl Iterator<Item = &IssuerProfile> {
-        self.by_issuer.values()
-    }
-
-    /// No profile at all?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_issuer.is_empty()
+    fn check_list(&mut self, field: &'static str, what: &str, names: &[String]) {
+        for (index, name) in names.iter().enumerate() {
+            if name.is_empty() {
+                self.add(field, format!("an empty {what}"));
+            } else if names.iter().take(index).any(|earlier| earlier == name) {
+                self.add(field, format!("`{name}` is listed twice"));
+            }
+        }
     }
 }
 
@@ -393,4 +470,36 @@ fn expand(names: &[String]) -> Vec<String> {
 /// `a, b, c`, for messages.
 pub(super) fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{IssuerProfile, ProfileSettings};
+
+    fn check(claims: &Value, expected: Result<(), &str>) {
+        let settings = ProfileSettings {
+            issuer: "https://idp.example".to_owned(),
+            audiences: vec!["folders".to_owned()],
+            max_claims: 4,
+            max_array: 3,
+            ..ProfileSettings::default()
+        };
+        let profile = IssuerProfile::new(settings).unwrap();
+        let found = profile.check_size(claims.as_object().unwrap()).map_err(|error| error.code());
+        assert_eq!(found, expected, "{claims}");
+    }
+
+    #[test]
+    fn claims_and_lists_are_counted_wherever_they_stand() {
+        check(&json!({}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": {"e": 1, "f": 2, "g": 3, "h": 4, "i": 5}}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}), Err("too_many_claims"));
+        check(&json!({"a": [1, 2, 3]}), Ok(()));
+        check(&json!({"a": [1, 2, 3, 4]}), Err("array_too_long"));
+        check(&json!({"a": [[1, 2], [3, 4], [5, 6]]}), Ok(()));
+        check(&json!({"a": {"b": [{"c": [1, 2, 3, 4]}]}}), Err("array_too_long"));
+        check(&json!({"aud": ["1", "2", "3", "4"]}), Err("array_too_long"));
+    }
 }
