@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, TokenError},
+    token::{self, Caller, Fault, RawToken, Revocations, Revoked, SenderError, TokenError, VerifiedClaims},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -68,6 +68,12 @@ pub enum DenyReason {
     /// A token that did not verify.
     #[error("{0}")]
     Token(TokenError),
+    /// A good token, and a sender who does not prove to be its holder.
+    #[error("{0}")]
+    Sender(SenderError),
+    /// The token was good when it was issued, and was taken back since.
+    #[error("{0}")]
+    Revoked(Revoked),
     /// Policy said `false`, or an object whose `allow` is `false`.
     #[error("policy denied the request")]
     Policy,
@@ -100,6 +106,31 @@ pub fn identify(snapshot: &Snapshot, presented: Option<&RawToken>, now: SystemTi
         Some(raw) => token::verify(raw, &snapshot.profiles, &snapshot.keys, now.into())
             .map(|claims| Caller::Verified(Arc::new(claims)))
             .map_err(DenyReason::Token),
+    }
+}
+
+/// What may have changed about a token since it was issued, and is asked on every request.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// Revocations that arrived while the program runs. Those of the watched file are in the snapshot.
+    pub revocations: &'a dyn Revocations,
+}
+
+/// May a caller whose token verified be let in now? Asked on every request, also when the token was verified before:
+/// time, which the token itself tells about, is checked elsewhere.
+///
+/// # Errors
+/// [`DenyReason::Revoked`].
+pub fn admit(
+    snapshot: &Snapshot,
+    claims: &VerifiedClaims,
+    world: World<'_>,
+    now: SystemTime,
+) -> Result<(), DenyReason> {
+    let known: [&dyn Revocations; 2] = [world.revocations, &*snapshot.revocations];
+    match known.into_iter().find_map(|known| known.find(claims, now.into())) {
+        Some(revoked) => Err(DenyReason::Revoked(revoked)),
+        None => Ok(()),
     }
 }
 
@@ -214,6 +245,8 @@ impl DenyReason {
         match self {
             Self::NoToken => "no_token",
             Self::Token(error) => error.code(),
+            Self::Sender(error) => error.code(),
+            Self::Revoked(revoked) => revoked.kind.code(),
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
             Self::NotADecision(_) => "decision_malformed",
@@ -227,15 +260,21 @@ impl DenyReason {
     #[must_use]
     pub fn is_unauthenticated(&self) -> bool {
         match self {
-            Self::NoToken => true,
+            Self::NoToken | Self::Revoked(_) => true,
             Self::Token(error) => error.fault() == Fault::Token,
+            Self::Sender(_) => !self.is_unavailable(),
             _ => false,
         }
     }
 
-    /// Is it no fault of the caller (503): the issuer's keys were never had, or the issuer cannot be asked?
+    /// Is it no fault of the caller (503): the issuer's keys were never had, the issuer cannot be asked, or there is no room
+    /// to remember a proof?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Token(error) if error.fault() != Fault::Token)
+        match self {
+            Self::Token(error) => error.fault() != Fault::Token,
+            Self::Sender(SenderError::Proof(error)) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }

@@ -10,6 +10,7 @@
 mod admin;
 mod answer;
 mod body;
+mod challenges;
 mod connections;
 mod evaluate;
 mod forward_auth;
@@ -28,7 +29,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -36,21 +37,26 @@ use std::{
 };
 
 use axum::{Router, response::Response};
-use http::{Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header::CACHE_CONTROL};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
 use self::{
     answer::Answer,
-    identity::Challenges,
+    challenges::Challenges,
+    identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
 };
 pub use self::{
+    identity::SenderSettings,
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{
+    authorize::World, introspection::Introspection, policy::DataPath, revocation::Store, shutdown, snapshot,
+    telemetry::Telemetry,
+};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +75,8 @@ pub enum Listen {
 /// Where a token may stand in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
-    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`.
+    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`, which takes
+    /// `DPoP` too.
     Header {
         /// Lower-case header name.
         name: String,
@@ -125,6 +132,8 @@ pub struct Settings {
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// How senders prove that a token is theirs.
+    pub sender: SenderSettings,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -198,6 +207,8 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    senders: Senders,
+    revocations: Arc<Store>,
     introspection: Introspection,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
@@ -211,6 +222,7 @@ struct App {
 
 /// Most evaluations that wait for `http.send` at a time; the runtime has some more threads than that.
 const MOST_WAITING: usize = 256;
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The metric's `handler` for every path that has no route.
 const CATCH_ALL: &str = "catchall";
 
@@ -222,6 +234,8 @@ struct Arrival {
     at: Instant,
     /// When the body must have arrived.
     deadline: tokio::time::Instant,
+    /// A nonce for DPoP proofs that the answer should carry, whatever it is.
+    nonce: Arc<OnceLock<HeaderValue>>,
 }
 
 // === impl Bound ===
@@ -248,11 +262,12 @@ impl Bound {
         settings: Settings,
         snapshots: snapshot::Handle,
         telemetry: Telemetry,
+        revocations: Arc<Store>,
         mut shutdown: shutdown::Signal,
     ) -> bool {
         let limits = settings.limits.clone();
         let (wait, grace) = (settings.shutdown_wait, settings.shutdown_grace);
-        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), shutdown.clone()));
+        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), revocations, shutdown.clone()));
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
@@ -289,15 +304,23 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(settings: Settings, snapshots: snapshot::Handle, telemetry: Telemetry, shutdown: shutdown::Signal) -> Self {
+    fn new(
+        settings: Settings,
+        snapshots: snapshot::Handle,
+        telemetry: Telemetry,
+        revocations: Arc<Store>,
+        shutdown: shutdown::Signal,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            challenges: Challenges::new(&settings.realm),
+            challenges: Challenges::new(&settings.realm, &settings.sender),
+            senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,
             telemetry,
+            revocations,
             shutdown,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
@@ -305,6 +328,11 @@ impl App {
             warned_of_peer: AtomicBool::new(false),
             started: SystemTime::now(),
         }
+    }
+
+    /// What is asked about a token on every request, beside the snapshot.
+    fn world(&self) -> World<'_> {
+        World { revocations: &*self.revocations }
     }
 }
 
@@ -322,16 +350,23 @@ impl Handler for Plane {
         let at = Instant::now();
         let handler = (self.label)(request.uri().path());
         let method = method_label(request.method());
+        let nonce = Arc::default();
         request.extensions_mut().insert(Arrival {
             peer: peer.clone(),
             number: self.app.requests.fetch_add(1, Ordering::Relaxed) + 1,
             at,
             deadline: tokio::time::Instant::from_std(at) + self.app.settings.limits.request_timeout,
+            nonce: Arc::clone(&nonce),
         });
-        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
+        let mut response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
             Some(redirect) => redirect.into_response(),
             None => self.answer(request).await,
         };
+        if let Some(nonce) = nonce.get() {
+            response.headers_mut().insert(DPOP_NONCE, nonce.clone());
+            // RFC 9449 §8.2: nobody else may get this nonce out of a cache.
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         self.app.telemetry.metrics().answered(handler, method, response.status().as_u16(), at.elapsed());
         response
     }

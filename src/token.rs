@@ -13,8 +13,10 @@
 //! `crit` extension and every key that a token brings along; it fetches nothing and reads no clock.
 
 mod algorithm;
+mod binding;
 mod claims;
 mod compact;
+mod dpop;
 mod error;
 mod event;
 mod header;
@@ -25,20 +27,29 @@ mod keys;
 mod lint;
 mod logout;
 mod profile;
+mod profiles;
+mod revocation;
 mod signature;
 mod signing;
 mod statement;
 mod status_list;
 mod time;
+mod untrusted;
 mod verify;
 
 use std::sync::Arc;
 
 pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
+    binding::{
+        CertificateFault, Confirmation, ProofRules, Scheme, SenderConstraint, SenderError, Sent, SentProof,
+        certificate::{CertificateHeader, CertificateThumbprint},
+        check_sender,
+    },
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    error::{Fault, TokenError, Untrusted},
+    dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, ProofOrigin, ProofTarget},
+    error::{Fault, TokenError},
     event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
@@ -49,12 +60,18 @@ pub use self::{
     keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
-    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
+    profiles::Profiles,
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
     status_list::{
         NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
     },
     time::UnixTime,
+    untrusted::Untrusted,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 

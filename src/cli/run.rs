@@ -17,6 +17,7 @@ use super::{Exit, STACK_BYTES, output, settings};
 use crate::{
     config::{Origin, Settings},
     reload::{self, Reconfigure},
+    revocation::{DEFAULT_MAX_ENTRIES, Store},
     serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
     snapshot::{Handle, Problem},
@@ -175,6 +176,7 @@ async fn start_and_serve(
         started = started => started.map_err(Failure::Load)?,
         () = told.begun() => return Err(Failure::Interrupted),
     };
+    let revocations = Arc::new(Store::in_memory(DEFAULT_MAX_ENTRIES));
     let telemetry = Telemetry::new(settings.decision_log, snapshots.clone())?;
     let bound = serve::bind(&settings.serve).await.map_err(|error| {
         let flag = flag_of(&error, &settings.serve);
@@ -188,7 +190,7 @@ async fn start_and_serve(
 
     ready(&describe(&bound, &snapshots));
     tokio::select! {
-        drained = bound.serve(settings.serve, snapshots, telemetry.clone(), told) => {
+        drained = bound.serve(settings.serve, snapshots, telemetry.clone(), revocations, told) => {
             if !drained {
                 tracing::warn!("requests were still under way when `shutdown.grace` ended; their connections were closed");
             }

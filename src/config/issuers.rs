@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     reload::{FetchSettings, KeySource},
-    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
+    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings, SenderConstraint},
 };
 
 /// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
@@ -57,7 +57,9 @@ const REMOTE_ONLY: [&str; 9] = [
 ];
 
 /// Reads the whole list. Items with problems are reported and left out.
-pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
+///
+/// `tenant_claim` is the same for all of them: a tenant is revoked whichever issuer its tokens are from.
+pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(IssuerProfile, KeySource)> {
     let mut profiles: Vec<(IssuerProfile, KeySource)> = Vec::new();
     for mut section in root.sections("issuers") {
         if !section.is_mapping() {
@@ -70,6 +72,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
+        let settings = ProfileSettings { tenant_claim: tenant_claim.map(str::to_owned), ..settings };
         if let (false, Some(keys)) = (section.has_problems(), keys) {
             match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
@@ -125,12 +128,17 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         types: types.into_iter().map(|typ| normal_type(&typ.text)).collect(),
         leeway: section.duration("leeway", Duration::from_secs(30), Duration::ZERO..=GREATEST_LEEWAY),
         max_lifetime: section.duration("max_lifetime", DAY, Duration::from_secs(1)..=DAY * 366),
+        max_age: Some(section.duration("max_age", Duration::ZERO, Duration::ZERO..=DAY * 366))
+            .filter(|age| !age.is_zero()),
+        max_claims: section.count("max_claims", 1000, 8..=1000),
+        max_array: section.count("max_array", 1000, 1..=1000),
         required_claims: plain(section.texts("required_claims", &[]))
             .into_iter()
             .filter(|claim| !ALWAYS_REQUIRED.contains(&claim.as_str()))
             .collect(),
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
+        sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
         introspection: None,
         ..ProfileSettings::default()
@@ -147,9 +155,7 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
     }
     let mut algorithms = Vec::new();
     for name in &names {
-        if name.text.eq_ignore_ascii_case("none") {
-            section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
-        } else if let Some(algorithm) = section.choose(name, &ALGORITHMS) {
+        if let Some(algorithm) = algorithm(section, name) {
             if remote && name.text.starts_with("HS") {
                 let message = format!(
                     "`{}` signs with a shared secret, and a key set that is fetched holds public keys only; remove it, \
@@ -165,6 +171,15 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
         }
     }
     algorithms
+}
+
+/// One algorithm by its name; `none` is none.
+pub(super) fn algorithm(section: &Section<'_>, name: &Text) -> Option<Algorithm> {
+    if name.text.eq_ignore_ascii_case("none") {
+        section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
+        return None;
+    }
+    section.choose(name, &ALGORITHMS)
 }
 
 /// Exactly one source of keys.

@@ -14,11 +14,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
-    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics};
 use crate::snapshot::Handle;
@@ -35,6 +36,7 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     connections: Gauge,
     token_cache: (Counter, Counter),
+    dpop_proofs: Gauge,
     introspection: IntrospectionMetrics,
 }
 
@@ -83,6 +85,7 @@ impl Metrics {
         let refused = Family::default();
         let connections = Gauge::default();
         let token_cache = (Counter::default(), Counter::default());
+        let dpop_proofs = Gauge::default();
         registry.register_with_unit(
             "http_request_duration",
             "HTTP requests by handler, method and status code, as OPA names them",
@@ -106,6 +109,7 @@ impl Metrics {
         ours.register("connections", "Open client connections", connections.clone());
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
+        ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
         let introspection = IntrospectionMetrics::register(ours);
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
@@ -118,6 +122,7 @@ impl Metrics {
             refused,
             connections,
             token_cache,
+            dpop_proofs,
             introspection,
         }
     }
@@ -143,6 +148,12 @@ impl Metrics {
     #[must_use]
     pub fn token_cache(&self) -> (Counter, Counter) {
         self.token_cache.clone()
+    }
+
+    /// How many DPoP proofs are remembered, for the one who remembers them.
+    #[must_use]
+    pub fn dpop_proofs(&self) -> Gauge {
+        self.dpop_proofs.clone()
     }
 
     /// The counts of introspection, for the one who asks.

@@ -1,12 +1,10 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-mod untrusted;
-
-use std::fmt;
-
-pub use self::untrusted::Untrusted;
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey};
+pub(super) use super::untrusted::Untrusted;
+use super::{
+    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey, untrusted::OrAbsent,
+};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +138,27 @@ pub enum TokenError {
         issuer: String,
     },
 
+    /// More claims than the profile allows.
+    #[error("the token has {found} claims; the limit of its issuer (`max_claims`) is {limit}: keep the rest in `data`")]
+    TooManyClaims {
+        /// Claims found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+    /// A longer list than the profile allows.
+    #[error(
+        "{claim} has a list of {found} elements; the limit of its issuer (`max_array`) is {limit}: keep lists in `data`"
+    )]
+    ArrayTooLong {
+        /// The claim in which it stands.
+        claim: Untrusted,
+        /// Elements found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+
     // time
     /// No `exp`.
     #[error("`exp` is missing")]
@@ -197,6 +216,20 @@ pub enum TokenError {
         seconds: i64,
         /// The profile's limit.
         limit: i64,
+    },
+
+    /// No `iat`, where the age is limited.
+    #[error("`iat` is missing, and its issuer limits the age of tokens (`max_age`)")]
+    IssuedAtMissing,
+    /// Issued longer ago than the profile allows.
+    #[error("the token was issued {age} s ago; the limit of its issuer (`max_age`) is {limit} s, leeway is {leeway} s")]
+    TooOld {
+        /// `now - iat`.
+        age: i64,
+        /// The profile's limit.
+        limit: i64,
+        /// Seconds.
+        leeway: i64,
     },
 
     // key
@@ -276,6 +309,12 @@ pub enum TokenError {
         /// The claim.
         claim: &'static str,
     },
+    /// The tenant claim (`revocation.tenant_claim`) holds something that is no name of a tenant.
+    #[error("`{claim}`, the tenant claim, is neither a string nor an integer, nor an array of them")]
+    TenantMalformed {
+        /// The claim, as the configuration names it.
+        claim: String,
+    },
     /// `scope`, `scp` or `scopes` of a wrong type.
     #[error("`{claim}` is neither a space-separated string nor an array of strings")]
     ScopeMalformed {
@@ -294,11 +333,15 @@ pub enum TokenError {
         /// What gave it away.
         sign: &'static str,
     },
-    /// The token is bound to a key of its sender, and the binding cannot be checked yet.
-    #[error(
-        "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
-    )]
-    SenderConstrained,
+    /// `cnf` is no object, is empty, or binds to something that is no thumbprint.
+    #[error("`cnf` is not an object of SHA-256 thumbprints in base64url (`jkt`, `x5t#S256`)")]
+    ConfirmationMalformed,
+    /// `cnf` has a member whose meaning is not known here, so nobody could hold its sender to it.
+    #[error("`cnf` has the member {member}; only `jkt` and `x5t#S256` can be checked")]
+    ConfirmationUnknown {
+        /// Its name.
+        member: Untrusted,
+    },
     /// `status` is the registered claim, and what is in it is not understood.
     #[error(
         "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
@@ -323,9 +366,6 @@ pub enum TokenError {
     #[error("{0}")]
     Introspection(IntrospectionError),
 }
-
-/// Shows a value that a token may lack.
-struct OrAbsent<'a>(Option<&'a Untrusted>);
 
 // === impl TokenError ===
 
@@ -369,6 +409,8 @@ impl TokenError {
             Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::TypeNotAllowed { .. } => "type_not_allowed",
             Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::TooManyClaims { .. } => "too_many_claims",
+            Self::ArrayTooLong { .. } => "array_too_long",
             Self::ExpiryMissing => "expiry_missing",
             Self::DateMalformed { .. } => "date_malformed",
             Self::Expired { .. } => "expired",
@@ -376,6 +418,8 @@ impl TokenError {
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::IssuedAfterExpiry { .. } => "issued_after_expiry",
             Self::LifetimeTooLong { .. } => "lifetime_too_long",
+            Self::IssuedAtMissing => "issued_at_missing",
+            Self::TooOld { .. } => "token_too_old",
             Self::KeysNeverHad { .. } => "keys_never_had",
             Self::UnknownKey { .. } => "unknown_key",
             Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
@@ -386,10 +430,12 @@ impl TokenError {
             Self::AudienceMismatch { .. } => "audience_mismatch",
             Self::SubjectMalformed => "subject_malformed",
             Self::ClaimMalformed { .. } => "claim_malformed",
+            Self::TenantMalformed { .. } => "tenant_malformed",
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
-            Self::SenderConstrained => "sender_constrained",
+            Self::ConfirmationMalformed => "confirmation_malformed",
+            Self::ConfirmationUnknown { .. } => "confirmation_unknown",
             Self::StatusMalformed { .. } => "status_malformed",
             Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Introspection(error) => error.code(),
@@ -419,14 +465,19 @@ impl TokenError {
             | Self::OtherTokenKind { .. } => "header",
             Self::Payload(_) => "payload",
             Self::IssuerMalformed | Self::IssuerUnknown { .. } => "issuer",
-            Self::TypeNotAllowed { .. } | Self::AlgorithmNotAllowed { .. } => "profile",
+            Self::TypeNotAllowed { .. }
+            | Self::AlgorithmNotAllowed { .. }
+            | Self::TooManyClaims { .. }
+            | Self::ArrayTooLong { .. } => "profile",
             Self::ExpiryMissing
             | Self::DateMalformed { .. }
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
             | Self::IssuedInFuture { .. }
             | Self::IssuedAfterExpiry { .. }
-            | Self::LifetimeTooLong { .. } => "time",
+            | Self::LifetimeTooLong { .. }
+            | Self::IssuedAtMissing
+            | Self::TooOld { .. } => "time",
             Self::KeysNeverHad { .. }
             | Self::UnknownKey { .. }
             | Self::KeyForOtherAlgorithm { .. }
@@ -437,10 +488,12 @@ impl TokenError {
             | Self::AudienceMismatch { .. }
             | Self::SubjectMalformed
             | Self::ClaimMalformed { .. }
+            | Self::TenantMalformed { .. }
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained
+            | Self::ConfirmationMalformed
+            | Self::ConfirmationUnknown { .. }
             | Self::StatusMalformed { .. }
             | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
@@ -475,17 +528,6 @@ impl TokenError {
             Self::UnknownKey { wanted, .. } => *wanted,
             Self::Introspection(error) => error.wanted_key(),
             _ => None,
-        }
-    }
-}
-
-// === impl OrAbsent ===
-
-impl fmt::Display for OrAbsent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(text) => text.fmt(f),
-            None => f.write_str("absent"),
         }
     }
 }

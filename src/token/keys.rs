@@ -13,9 +13,9 @@ use std::{
 
 use aws_lc_rs::digest;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
-use self::admission::{Reason, admit};
+use self::admission::{Reason, admit, admit_object};
 pub use self::wanted::WantedKey;
 use super::{
     algorithm::Algorithm,
@@ -272,6 +272,14 @@ fn drop_claimed_twice(
         }
         !is_contested
     });
+}
+
+/// The key that a DPoP proof brings along, held to the rules for keys from elsewhere and bound to `algorithm`.
+///
+/// # Errors
+/// The reason, as in [`DroppedKey::reason`].
+pub(super) fn admit_proof_key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<VerifyKey, &'static str> {
+    admit_object(jwk, KeyOrigin::Remote, &[algorithm]).map_err(Reason::code)
 }
 
 /// Moves every key that has a rival to the dropped ones: which of the two is meant cannot be known.

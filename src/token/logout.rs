@@ -8,7 +8,7 @@ use super::{
     error::Untrusted,
     event::{Cut, Effect, EventError, EventKind, LOGOUT_EVENT, MAX_ID_BYTES, Notice, Whose, jti},
     keys::KeyRing,
-    profile::Profiles,
+    profiles::Profiles,
     statement::{Expected, Unverified, check_audience, check_dates},
     time::{UnixTime, date, seconds},
 };
@@ -55,7 +55,7 @@ pub fn receive_logout(
     check_audience(token.claims(), &settings.audiences, profile.issuer())?;
     let issued = check_dates(token.claims(), profile.leeway(), now)?;
     let expires = date(token.claims(), "exp")?.ok_or(EventError::ExpiryMissing)?;
-    let (lifetime, limit) = (expires.ceil().saturating_sub(issued.floor()), seconds(profile.max_lifetime()));
+    let (lifetime, limit) = (expires.ceil().saturating_sub(issued.floor()), seconds(profile.time_rules().max_lifetime));
     if lifetime > limit {
         return Err(EventError::LifetimeTooLong { seconds: lifetime, limit });
     }

@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -22,7 +22,8 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("input", &["request", "token", "policy", "snapshot"]),
     ("snapshot", &["token", "policy"]),
     ("authorize", &["request", "path", "token", "policy", "input", "snapshot"]),
-    ("telemetry", &["request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
+    ("revocation", &["shutdown", "token", "snapshot"]),
+    ("telemetry", &["revocation", "request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
     ("outbound", &["policy"]),
     ("fetch", &["state", "outbound"]),
     ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
@@ -30,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "serve",
         &[
+            "revocation",
             "request",
             "path",
             "shutdown",
@@ -42,7 +44,10 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "introspection",
         ],
     ),
-    ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
+    (
+        "config",
+        &["revocation", "state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"],
+    ),
 ];
 
 /// Libraries that one module owns.

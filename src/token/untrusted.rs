@@ -1,4 +1,5 @@
-//! What a token says, made safe to show: escaped and cut short.
+//! How text of a token is shown to the operator: ASCII, escaped and cut short, so that it can neither forge a log line nor
+//! carry the token there.
 
 use std::fmt;
 
@@ -6,12 +7,15 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Untrusted(String);
 
+/// Shows a value that a token may lack.
+pub(super) struct OrAbsent<'a>(pub(super) Option<&'a Untrusted>);
+
 // === impl Untrusted ===
 
 impl Untrusted {
     const MAX_CHARACTERS: usize = 64;
 
-    pub(in crate::token) fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let mut shown: String = text.chars().take(Self::MAX_CHARACTERS).flat_map(char::escape_default).collect();
         if text.chars().nth(Self::MAX_CHARACTERS).is_some() {
             shown.push_str("...");
@@ -29,5 +33,16 @@ impl fmt::Display for Untrusted {
 impl fmt::Debug for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+// === impl OrAbsent ===
+
+impl fmt::Display for OrAbsent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => text.fmt(f),
+            None => f.write_str("absent"),
+        }
     }
 }
