@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, Revocations, Revoked, TokenError, VerifiedClaims},
+    token::{self, Caller, Fault, RawToken, Revocations, Revoked, SenderError, TokenError, VerifiedClaims},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -68,6 +68,9 @@ pub enum DenyReason {
     /// A token that did not verify.
     #[error("{0}")]
     Token(TokenError),
+    /// A good token, and a sender who does not prove to be its holder.
+    #[error("{0}")]
+    Sender(SenderError),
     /// The token was good when it was issued, and was taken back since.
     #[error("{0}")]
     Revoked(Revoked),
@@ -242,6 +245,7 @@ impl DenyReason {
         match self {
             Self::NoToken => "no_token",
             Self::Token(error) => error.code(),
+            Self::Sender(error) => error.code(),
             Self::Revoked(revoked) => revoked.kind.code(),
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
@@ -258,13 +262,19 @@ impl DenyReason {
         match self {
             Self::NoToken | Self::Revoked(_) => true,
             Self::Token(error) => error.fault() == Fault::Token,
+            Self::Sender(_) => !self.is_unavailable(),
             _ => false,
         }
     }
 
-    /// Is it no fault of the caller (503): the issuer's keys were never had, or the issuer cannot be asked?
+    /// Is it no fault of the caller (503): the issuer's keys were never had, the issuer cannot be asked, or there is no room
+    /// to remember a proof?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Token(error) if error.fault() != Fault::Token)
+        match self {
+            Self::Token(error) => error.fault() != Fault::Token,
+            Self::Sender(SenderError::Proof(error)) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }

@@ -10,10 +10,12 @@
 mod admin;
 mod answer;
 mod body;
+mod challenges;
 mod connections;
 mod evaluate;
 mod forward_auth;
 mod health;
+mod hygiene;
 mod identity;
 mod json;
 mod listener;
@@ -28,7 +30,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -36,17 +38,21 @@ use std::{
 };
 
 use axum::{Router, response::Response};
-use http::{Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header::CACHE_CONTROL};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
 use self::{
     answer::Answer,
-    identity::Challenges,
+    challenges::Challenges,
+    hygiene::Hygiene,
+    identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
 };
 pub use self::{
+    hygiene::TokenLint,
+    identity::SenderSettings,
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
@@ -72,7 +78,8 @@ pub enum Listen {
 /// Where a token may stand in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
-    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`.
+    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`, which takes
+    /// `DPoP` too.
     Header {
         /// Lower-case header name.
         name: String,
@@ -128,6 +135,10 @@ pub struct Settings {
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// What becomes of what the lint rules find in the tokens that come.
+    pub token_lint: TokenLint,
+    /// How senders prove that a token is theirs.
+    pub sender: SenderSettings,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -201,6 +212,8 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    hygiene: Hygiene,
+    senders: Senders,
     revocations: Arc<Store>,
     introspection: Introspection,
     /// Places for evaluations that may block a thread.
@@ -215,6 +228,7 @@ struct App {
 
 /// Most evaluations that wait for `http.send` at a time; the runtime has some more threads than that.
 const MOST_WAITING: usize = 256;
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The metric's `handler` for every path that has no route.
 const CATCH_ALL: &str = "catchall";
 
@@ -226,6 +240,8 @@ struct Arrival {
     at: Instant,
     /// When the body must have arrived.
     deadline: tokio::time::Instant,
+    /// A nonce for DPoP proofs that the answer should carry, whatever it is.
+    nonce: Arc<OnceLock<HeaderValue>>,
 }
 
 // === impl Bound ===
@@ -303,8 +319,10 @@ impl App {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            challenges: Challenges::new(&settings.realm),
+            challenges: Challenges::new(&settings.realm, &settings.sender),
+            senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,
@@ -339,16 +357,23 @@ impl Handler for Plane {
         let at = Instant::now();
         let handler = (self.label)(request.uri().path());
         let method = method_label(request.method());
+        let nonce = Arc::default();
         request.extensions_mut().insert(Arrival {
             peer: peer.clone(),
             number: self.app.requests.fetch_add(1, Ordering::Relaxed) + 1,
             at,
             deadline: tokio::time::Instant::from_std(at) + self.app.settings.limits.request_timeout,
+            nonce: Arc::clone(&nonce),
         });
-        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
+        let mut response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
             Some(redirect) => redirect.into_response(),
             None => self.answer(request).await,
         };
+        if let Some(nonce) = nonce.get() {
+            response.headers_mut().insert(DPOP_NONCE, nonce.clone());
+            // RFC 9449 §8.2: nobody else may get this nonce out of a cache.
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         self.app.telemetry.metrics().answered(handler, method, response.status().as_u16(), at.elapsed());
         response
     }

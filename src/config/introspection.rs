@@ -41,7 +41,7 @@ pub(super) fn read(issuer: &mut Section<'_>, has_discovery: bool) -> Option<Intr
     let default = IntrospectionSettings::default();
     let http = transport::read(
         &mut section,
-        fetch::Settings {
+        &fetch::Settings {
             timeout: default.timeout,
             max_body_bytes: default.max_bytes,
             allow_http: default.allow_http,

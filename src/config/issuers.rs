@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     reload::{FetchSettings, KeySource},
-    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
+    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings, SenderConstraint},
 };
 
 /// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
@@ -155,6 +155,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
             .collect(),
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
+        sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
         introspection: None,
         ..ProfileSettings::default()
@@ -171,9 +172,7 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
     }
     let mut algorithms = Vec::new();
     for name in &names {
-        if name.text.eq_ignore_ascii_case("none") {
-            section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
-        } else if let Some(algorithm) = section.choose(name, &ALGORITHMS) {
+        if let Some(algorithm) = algorithm(section, name) {
             if remote && name.text.starts_with("HS") {
                 let message = format!(
                     "`{}` signs with a shared secret, and a key set that is fetched holds public keys only; remove it, \
@@ -189,6 +188,15 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
         }
     }
     algorithms
+}
+
+/// One algorithm by its name; `none` is none.
+pub(super) fn algorithm(section: &Section<'_>, name: &Text) -> Option<Algorithm> {
+    if name.text.eq_ignore_ascii_case("none") {
+        section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
+        return None;
+    }
+    section.choose(name, &ALGORITHMS)
 }
 
 /// Exactly one source of keys; none only where none are needed. `discovery` is what stands there.
@@ -263,7 +271,7 @@ fn read_fetch(jwks: &mut Section<'_>) -> FetchSettings {
         ttl: jwks.duration("refresh", default.ttl, second * 10..=DAY),
         max_stale: jwks.duration("max_stale", default.max_stale, Duration::ZERO..=DAY * 30),
         unknown_kid_cooldown: jwks.duration("refetch_cooldown", default.unknown_kid_cooldown, second..=DAY),
-        http: transport::read(jwks, default.http),
+        http: transport::read(jwks, &default.http),
     }
 }
 

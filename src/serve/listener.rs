@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    BindError, Limits, Listen,
+    BindError, Limits, Listen, Settings,
     connections::{Activity, Connections},
 };
 use crate::telemetry::Telemetry;
@@ -269,6 +269,12 @@ impl<H: Handler> Handler for Observed<H> {
 // === impl Peer ===
 
 impl Peer {
+    /// Is what it says about requests of others believed? Whoever may open the Unix socket was let in by its file mode; a
+    /// TCP peer has to be configured.
+    pub(super) fn is_trusted(&self, settings: &Settings) -> bool {
+        self.address.is_none_or(|address| settings.trusted_peers.iter().any(|network| network.contains(&address)))
+    }
+
     fn tcp(address: SocketAddr) -> Self {
         // A dual-stack listener shows IPv4 peers as `::ffff:a.b.c.d`; networks are configured as IPv4.
         let ip = address.ip().to_canonical();

@@ -2,7 +2,9 @@
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
 pub(super) use super::untrusted::Untrusted;
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, untrusted::OrAbsent};
+use super::{
+    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey, untrusted::OrAbsent,
+};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,8 @@ pub enum TokenError {
         issuer: Option<String>,
         /// The token's `kid`, if any.
         key_id: Option<Untrusted>,
+        /// The same, for whoever fetches keys.
+        wanted: Option<WantedKey>,
         /// The token's `alg`.
         algorithm: Algorithm,
     },
@@ -329,11 +333,15 @@ pub enum TokenError {
         /// What gave it away.
         sign: &'static str,
     },
-    /// The token is bound to a key of its sender, and the binding cannot be checked yet.
-    #[error(
-        "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
-    )]
-    SenderConstrained,
+    /// `cnf` is no object, is empty, or binds to something that is no thumbprint.
+    #[error("`cnf` is not an object of SHA-256 thumbprints in base64url (`jkt`, `x5t#S256`)")]
+    ConfirmationMalformed,
+    /// `cnf` has a member whose meaning is not known here, so nobody could hold its sender to it.
+    #[error("`cnf` has the member {member}; only `jkt` and `x5t#S256` can be checked")]
+    ConfirmationUnknown {
+        /// Its name.
+        member: Untrusted,
+    },
     /// `status` is the registered claim, and what is in it is not understood.
     #[error(
         "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
@@ -426,7 +434,8 @@ impl TokenError {
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
-            Self::SenderConstrained => "sender_constrained",
+            Self::ConfirmationMalformed => "confirmation_malformed",
+            Self::ConfirmationUnknown { .. } => "confirmation_unknown",
             Self::StatusMalformed { .. } => "status_malformed",
             Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Introspection(error) => error.code(),
@@ -483,7 +492,8 @@ impl TokenError {
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained
+            | Self::ConfirmationMalformed
+            | Self::ConfirmationUnknown { .. }
             | Self::StatusMalformed { .. }
             | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
@@ -507,6 +517,16 @@ impl TokenError {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when the token names one.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::UnknownKey { wanted, .. } => *wanted,
+            Self::Introspection(error) => error.wanted_key(),
             _ => None,
         }
     }

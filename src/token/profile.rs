@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     algorithm::Algorithm,
+    binding::SenderConstraint,
     error::{TokenError, Untrusted},
     header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
@@ -47,6 +48,8 @@ pub struct ProfileSettings {
     pub keep: Vec<String>,
     /// Projection: from → to; implies keeping `from`.
     pub rename: BTreeMap<String, String>,
+    /// Must tokens be bound to their sender?
+    pub sender_constraint: SenderConstraint,
     /// The claim that names the tenant, for revocations of a whole tenant. Need not be projected.
     pub tenant_claim: Option<String>,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
@@ -126,6 +129,7 @@ impl Default for ProfileSettings {
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
+            sender_constraint: SenderConstraint::Optional,
             tenant_claim: None,
             key_origin: KeyOrigin::Local,
             logout: None,
@@ -200,6 +204,12 @@ impl IssuerProfile {
     pub fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
+    }
+
+    /// Must tokens be bound to their sender?
+    #[must_use]
+    pub fn sender_constraint(&self) -> SenderConstraint {
+        self.settings.sender_constraint
     }
 
     /// The claim that names the tenant.

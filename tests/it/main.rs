@@ -33,6 +33,7 @@ mod policy_hostile;
 mod readme;
 mod reload;
 mod run;
+mod sender;
 mod statements;
 mod stdlib;
 mod support;
