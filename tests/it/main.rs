@@ -17,6 +17,7 @@ mod http_send;
 mod http_send_doors;
 mod http_send_tls;
 mod jwks;
+mod jwks_tls;
 mod kubernetes;
 mod limits;
 mod nginx;
