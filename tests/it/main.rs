@@ -22,6 +22,8 @@ mod kubernetes;
 mod limits;
 mod nginx;
 mod node;
+mod offline;
+mod oidc_provider;
 mod opa_cases;
 mod opa_check;
 mod opa_differential;
