@@ -143,6 +143,7 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
     // takes time, so this is not the `now` from above.
     if let Caller::Verified(claims) = known.caller() {
         authorize::admit(snapshot, claims, app.world(), SystemTime::now())?;
+        app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics());
     }
     Ok(known)
 }

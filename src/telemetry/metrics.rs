@@ -36,6 +36,8 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     connections: Gauge,
     token_cache: (Counter, Counter),
+    lint_samples: Family<IssuerLabels, Counter>,
+    lint_findings: Family<LintLabels, Counter>,
     dpop_proofs: Gauge,
     introspection: IntrospectionMetrics,
 }
@@ -50,6 +52,18 @@ struct DecisionLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+/// Configured issuers only: a token is looked at after it verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LintLabels {
+    issuer: String,
+    rule: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +122,10 @@ impl Metrics {
         ours.register_with_unit("token_verification", "Time to verify a token", Unit::Seconds, verification.clone());
         ours.register("connections", "Open client connections", connections.clone());
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
+        let lint_samples = Family::default();
+        let lint_findings = Family::default();
+        ours.register("token_lint_samples", "Tokens that the lint rules looked at, by issuer", lint_samples.clone());
+        ours.register("token_lint_findings", "What they found, by issuer and rule", lint_findings.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
         let introspection = IntrospectionMetrics::register(ours);
@@ -122,6 +140,8 @@ impl Metrics {
             refused,
             connections,
             token_cache,
+            lint_samples,
+            lint_findings,
             dpop_proofs,
             introspection,
         }
@@ -142,6 +162,16 @@ impl Metrics {
     /// A token was refused. `reason` is a `TokenError` code.
     pub fn verification_failed(&self, reason: &'static str) {
         self.verification_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// The lint rules looked at a token of a configured issuer.
+    pub fn token_looked_at(&self, issuer: &str) {
+        self.lint_samples.get_or_create(&IssuerLabels { issuer: issuer.to_owned() }).inc();
+    }
+
+    /// A lint rule found something in it.
+    pub fn token_found_unwise(&self, issuer: &str, rule: &'static str) {
+        self.lint_findings.get_or_create(&LintLabels { issuer: issuer.to_owned(), rule }).inc();
     }
 
     /// Hits and misses of the cache of verified tokens, for the one who holds that cache.

@@ -190,3 +190,19 @@ fn a_drain_shows_on_the_admin_listener_until_it_ends() {
     assert_eq!(server.admin("/v1/status").json()["result"]["ready"], false);
     assert!(server.end());
 }
+
+#[test]
+fn what_is_unwise_in_the_tokens_that_come_is_counted() {
+    let issuer = Issuer::new();
+    let server = server(&issuer);
+    let token = issuer.token_with(json!({ "permissions": ["read"], "jti": "1", "client_id": "web" }));
+    let samples = || server.metric("claimgate_token_lint_samples_total", &[crate::support::tokens::ISSUER]);
+    // The first token is looked at, and after it one in a second.
+    for _ in 0..20 {
+        server.send("GET", "/v1/data/p/allow", &[("authorization", &format!("Bearer {token}"))], "");
+    }
+    assert!(samples() >= 1.0);
+    assert!(samples() < 20.0);
+    let found = |rule: &str| server.metric("claimgate_token_lint_findings_total", &[rule]);
+    assert!((found("permissions_in_token") - samples()).abs() < f64::EPSILON);
+}
