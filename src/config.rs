@@ -166,7 +166,7 @@ fn pin(
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
     pinned.set("tls", &serve.tls);
-    pinned.set("token", &(&serve.token_sources, &serve.realm, &serve.sender));
+    pinned.set("token", &(&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint, &serve.sender));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

@@ -10,6 +10,7 @@
 //! discovery     where issuers say that their keys are
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
+//! keep          the last good keys on disk, for a start without the network
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
@@ -21,6 +22,7 @@ mod aside;
 mod discovery;
 mod files;
 mod jwks;
+mod keep;
 mod links;
 mod load;
 mod network;

@@ -15,6 +15,7 @@ mod connections;
 mod evaluate;
 mod forward_auth;
 mod health;
+mod hygiene;
 mod identity;
 mod json;
 mod listener;
@@ -46,11 +47,13 @@ use tokio::sync::{Semaphore, watch};
 use self::{
     answer::Answer,
     challenges::Challenges,
+    hygiene::Hygiene,
     identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
     tls::Tls,
 };
 pub use self::{
+    hygiene::TokenLint,
     identity::SenderSettings,
     json::Malformed,
     tls::{ClientCertificates, TlsError, TlsSettings},
@@ -137,6 +140,8 @@ pub struct Settings {
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// What becomes of what the lint rules find in the tokens that come.
+    pub token_lint: TokenLint,
     /// How senders prove that a token is theirs.
     pub sender: SenderSettings,
     /// `realm` of the challenges.
@@ -217,6 +222,7 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    hygiene: Hygiene,
     senders: Senders,
     revocations: Arc<Store>,
     introspection: Introspection,
@@ -329,6 +335,7 @@ impl App {
             challenges: Challenges::new(&settings.realm, &settings.sender),
             senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,

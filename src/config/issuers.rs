@@ -248,7 +248,7 @@ fn read_fetch(jwks: &mut Section<'_>) -> FetchSettings {
         ttl: jwks.duration("refresh", default.ttl, second * 10..=DAY),
         max_stale: jwks.duration("max_stale", default.max_stale, Duration::ZERO..=DAY * 30),
         unknown_kid_cooldown: jwks.duration("refetch_cooldown", default.unknown_kid_cooldown, second..=DAY),
-        http: transport::read(jwks, default.http),
+        http: transport::read(jwks, &default.http),
     }
 }
 

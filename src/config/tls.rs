@@ -20,7 +20,9 @@ pub(super) fn read(root: &mut Section<'_>) -> Option<TlsSettings> {
             tls.problem(Code::MissingKey, name, "it is not set; write the path of a PEM file");
         }
     }
-    if let (Some(text), ClientCertificates::Off) = (&client_ca, client_certificates) {
+    if let (Some(text), ClientCertificates::Off, false) =
+        (&client_ca, client_certificates, tls.concerns("client_certificates"))
+    {
         let message = "no client is asked for a certificate; set `client_certificates` to `request` or `require`";
         tls.problem_at(text, message);
     }

@@ -197,7 +197,7 @@ impl Files {
             .map_err(|_| failed(&settings.key, &"it holds no private key in PEM"))?;
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| failed(&settings.key, &format!("it does not go with the certificate: {error}")))?;
+            .map_err(|_| failed(&settings.key, &"it is not the key of the certificate, or of a kind that TLS lacks"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::DataPath,
-        serve::{Limits, OpaIdentity, SenderSettings, TokenCacheSettings},
+        serve::{Limits, OpaIdentity, SenderSettings, TokenCacheSettings, TokenLint},
     };
 
     fn settings() -> Settings {
@@ -310,6 +310,7 @@ mod tests {
                 TokenSource::Query("access_token".to_owned()),
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
+            token_lint: TokenLint::Off,
             sender: SenderSettings::default(),
             realm: String::new(),
             opa_identity: OpaIdentity::Token,

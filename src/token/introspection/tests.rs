@@ -1,3 +1,5 @@
+//! Answers of authorization servers, good and hostile, and what becomes of them.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
