@@ -39,9 +39,9 @@ impl Challenge {
                 "has a member besides `error`, `error_description`, `acr_values`, `max_age` and `scope`",
             ));
         }
-        let words = |name| member(name).map(|value| words(value)).transpose();
+        let listed = |name| member(name).map(words).transpose();
         let (acr_values, scope, age) =
-            (words("acr_values")?, words("scope")?, member("max_age").map(max_age).transpose()?);
+            (listed("acr_values")?, listed("scope")?, member("max_age").map(max_age).transpose()?);
         let description = member("error_description").map(sentence).transpose()?;
         let need = match member("error") {
             Some(Value::String(error)) if error.as_ref() == AUTHENTICATION && scope.is_none() => {
