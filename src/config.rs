@@ -13,6 +13,7 @@
 //! shown with its default in `examples/claimgate.yaml`.
 
 mod doors;
+mod introspection;
 mod issuers;
 mod logs;
 mod overrides;
