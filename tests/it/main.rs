@@ -42,4 +42,5 @@ mod stdlib;
 mod support;
 mod test_verb;
 mod tidy;
+mod tls;
 mod token;
