@@ -10,6 +10,7 @@
 //! discovery     where issuers say that their keys are
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
+//! revoked       the revocation file
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
@@ -26,6 +27,7 @@ mod load;
 mod network;
 mod publish;
 mod read;
+mod revoked;
 mod sources;
 mod watch;
 
@@ -46,6 +48,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::revoked::RevocationFile;
 pub use self::{load::Loaded, sources::SourceWatch};
 pub use crate::state::describe_io;
 use crate::{
@@ -75,6 +78,8 @@ pub struct Settings {
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
     pub subject: Option<SubjectSource>,
+    /// The watched file of revocations.
+    pub revocation_file: Option<PathBuf>,
     /// Issuers and where their keys come from.
     pub profiles: Vec<(IssuerProfile, KeySource)>,
     /// When to look at the files again.

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    KeySource, Pinned, Reconfigure, Settings, aside,
+    KeySource, Pinned, Reconfigure, RevocationFile, Settings, aside,
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update},
     load::{self, Loaded, problem},
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     shutdown,
     snapshot::{self, Handle, Health, KeyHealth, KeyRequest, Problem, Publisher, Snapshot},
-    token::{IssuerProfile, KeyRing, KeySet, RevocationSet},
+    token::{IssuerProfile, KeyRing, KeySet},
 };
 
 /// Messages that may wait for the publisher, which never waits itself.
@@ -48,7 +48,7 @@ struct Writer {
 struct State {
     world: Loaded,
     keys: KeyRing,
-    revocations: Arc<RevocationSet>,
+    revoked: RevocationFile,
 }
 
 /// The tasks that hold remote keys.
@@ -79,8 +79,7 @@ pub(super) async fn start(
     let to_load = Arc::clone(&settings);
     let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
-    let revocations = Arc::new(RevocationSet::default());
-    let mut state = State { keys: KeyRing::default(), world: first.0.clone(), revocations };
+    let mut state = State { keys: KeyRing::default(), world: first.0.clone(), revoked: first.0.revoked.clone() };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
     for (issuer, keys) in &state.world.local_keys {
         state.keys.insert(issuer.clone(), Arc::clone(keys));
@@ -177,6 +176,9 @@ impl Writer {
         }
         if let Some(world) = change.world {
             self.state.world = world;
+        }
+        if let Some(revoked) = change.revoked {
+            self.state.revoked = revoked;
         }
         if let Some(settings) = &change.settings {
             self.adopt(settings);
@@ -301,7 +303,7 @@ impl State {
             keys: Arc::new(self.keys.clone()),
             subject: self.world.subject.clone(),
             anonymous: self.world.anonymous,
-            revocations: Arc::clone(&self.revocations),
+            revocations: Arc::clone(&self.revoked.set),
         }
     }
 
@@ -322,6 +324,7 @@ impl State {
         field(&format!("{:?}", self.world.entrypoint));
         field(&format!("{:?}", self.world.anonymous));
         field(&format!("{:?}", self.world.subject));
+        field(&format!("{:?}", self.revoked.digest));
         let digest = context.finish();
         digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
