@@ -9,6 +9,7 @@
 //! sends it again. An entry that was acknowledged is found again by the next start, or the next start says why not and
 //! does not happen. Nothing here judges tokens; that is [`crate::token`]'s, and who may revoke is for the doors to say.
 
+mod credential;
 mod entries;
 mod journal;
 mod record;
@@ -23,7 +24,10 @@ use std::{
 
 use serde::Serialize;
 
-pub use self::journal::JournalError;
+pub use self::{
+    credential::{Credential, CredentialError, SHORTEST_CREDENTIAL},
+    journal::JournalError,
+};
 use self::{entries::Entries, journal::Journal, record::LONGEST_NAME};
 use crate::{
     shutdown,
