@@ -13,6 +13,7 @@
 //! shown with its default in `examples/claimgate.yaml`.
 
 mod doors;
+mod introspection;
 mod issuers;
 mod logs;
 mod overrides;
@@ -134,7 +135,7 @@ fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) ->
 fn read(mut root: Section<'_>) -> Settings {
     let mut serve = doors::read(&mut root);
     let taken_back = revocation::read(&mut root);
-    serve.revocation_credential = taken_back.credential;
+    serve.revocation_credentials = taken_back.credentials;
     let issuers_written = root.has("issuers");
     let profiles = issuers::read(&mut root, taken_back.tenant_claim.as_deref());
     if profiles.is_empty()
@@ -157,7 +158,7 @@ fn read(mut root: Section<'_>) -> Settings {
     let state_directory = reload.state_directory.clone();
     pin(&mut reload.pinned, &serve, &decision_log, &log, &state_directory);
     let revocation = Revocations { directory: state_directory.clone(), max_entries: taken_back.max_entries };
-    reload.pinned.set("revocation", &(&serve.revocation_credential, revocation.max_entries));
+    reload.pinned.set("revocation", &(&serve.revocation_credentials, revocation.max_entries));
     Settings { serve, reload, revocation, decision_log, log, state_directory }
 }
 
@@ -171,7 +172,7 @@ fn pin(
 ) {
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
-    pinned.set("token", &(&serve.token_sources, &serve.realm, &serve.sender));
+    pinned.set("token", &(&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint, &serve.sender));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

@@ -11,6 +11,7 @@
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
 //! revoked       the revocation file
+//! keep          the last good keys on disk, for a start without the network
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
@@ -22,6 +23,7 @@ mod aside;
 mod discovery;
 mod files;
 mod jwks;
+mod keep;
 mod links;
 mod load;
 mod network;
@@ -119,6 +121,8 @@ pub struct DataSpec {
 /// Where one issuer's keys come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
+    /// Nowhere: the issuer's tokens are opaque, and it is asked about each of them.
+    None,
     /// A watched JWKS file. May hold secrets.
     File(PathBuf),
     /// JWKS text. May hold secrets; its `Debug` is redacted.
@@ -289,6 +293,7 @@ impl KeySource {
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::None => f.write_str("None"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
             Self::Url { url, fetch } => f.debug_struct("Url").field("url", url).field("fetch", fetch).finish(),

@@ -25,7 +25,7 @@ use std::{
 use serde::Serialize;
 
 pub use self::{
-    credential::{Credential, CredentialError, SHORTEST_CREDENTIAL},
+    credential::{CredentialError, Credentials, SHORTEST_CREDENTIAL},
     journal::JournalError,
 };
 use self::{entries::Entries, journal::Journal, record::LONGEST_NAME};

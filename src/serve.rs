@@ -15,6 +15,7 @@ mod connections;
 mod evaluate;
 mod forward_auth;
 mod health;
+mod hygiene;
 mod identity;
 mod json;
 mod listener;
@@ -45,10 +46,12 @@ use tokio::sync::{Semaphore, watch};
 use self::{
     answer::Answer,
     challenges::Challenges,
+    hygiene::Hygiene,
     identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
 };
 pub use self::{
+    hygiene::TokenLint,
     identity::SenderSettings,
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
@@ -57,7 +60,7 @@ use crate::{
     authorize::World,
     introspection::Introspection,
     policy::DataPath,
-    revocation::{Credential, Store},
+    revocation::{Credentials, Store},
     shutdown, snapshot,
     telemetry::Telemetry,
 };
@@ -136,6 +139,8 @@ pub struct Settings {
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// What becomes of what the lint rules find in the tokens that come.
+    pub token_lint: TokenLint,
     /// How senders prove that a token is theirs.
     pub sender: SenderSettings,
     /// `realm` of the challenges.
@@ -158,7 +163,7 @@ pub struct Settings {
     /// How long a request may wait for a fetch that an unknown `kid` forced.
     pub key_patience: Duration,
     /// Who may post revocations on the admin listener; `None`: nobody.
-    pub revocation_credential: Option<Credential>,
+    pub revocation_credentials: Option<Credentials>,
     /// Served at `/.well-known/jwks.json` on the admin listener (the demo's issuer).
     pub published_jwks: Option<String>,
 }
@@ -213,6 +218,7 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    hygiene: Hygiene,
     senders: Senders,
     revocations: Arc<Store>,
     introspection: Introspection,
@@ -285,7 +291,7 @@ impl Bound {
                 (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
         }
-        if self.admin.is_some() && app.settings.revocation_credential.is_none() {
+        if self.admin.is_some() && app.settings.revocation_credentials.is_none() {
             tracing::info!("`/v1/revocations` is closed: no `revocation.token_file` says who may revoke tokens");
         }
         let admin = self.admin.map(|listener| {
@@ -325,6 +331,7 @@ impl App {
             challenges: Challenges::new(&settings.realm, &settings.sender),
             senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             settings,
             snapshots,

@@ -57,7 +57,7 @@ pub use self::{
         IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
     },
     json::JsonFault,
-    keys::{DroppedKey, KeyRing, KeySet, KeySetError},
+    keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},

@@ -173,7 +173,7 @@ async fn start_and_serve(
     if let Some(directory) = &settings.state_directory {
         state::prepare(directory)?;
     }
-    let revocations = open_revocations(settings.revocation, settings.serve.revocation_credential.is_some()).await?;
+    let revocations = open_revocations(settings.revocation, settings.serve.revocation_credentials.is_some()).await?;
     let started = reload::start(settings.reload, reconfigure, Arc::clone(&force), told.clone());
     let (snapshots, reloading) = tokio::select! {
         started = started => started.map_err(Failure::Load)?,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     policy::DataPath,
-    serve::{Limits, Listen, OpaIdentity, SenderSettings, Settings, TokenCacheSettings, TokenSource},
+    serve::{Limits, Listen, OpaIdentity, SenderSettings, Settings, TokenCacheSettings, TokenLint, TokenSource},
 };
 
 /// Where claimgate listens when nothing is said: OPA's own port, on this machine only.
@@ -50,7 +50,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let mode = read_mode(root);
     let listen = read_listen(root, mode);
     let admin = read_admin(root, mode, &listen);
-    let (token_sources, realm, token_cache, sender) = read_token(root);
+    let (token_sources, realm, token_cache, token_lint, sender) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
     let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
@@ -61,6 +61,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         limits,
         token_sources,
         token_cache,
+        token_lint,
         sender,
         realm,
         opa_identity,
@@ -73,7 +74,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         key_patience,
         published_jwks: None,
         // Of another section.
-        revocation_credential: None,
+        revocation_credentials: None,
     };
     shutdown.finish();
     settings
@@ -161,7 +162,7 @@ fn read_mode(root: &mut Section<'_>) -> u32 {
     }
 }
 
-fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSettings, SenderSettings) {
+fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSettings, TokenLint, SenderSettings) {
     let mut token = root.section("token");
     let texts = token.texts("sources", &["header"]);
     if texts.is_empty() && !token.concerns("sources") {
@@ -179,9 +180,11 @@ fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSe
         bytes: cache.size("bytes", 32 << 20, 64 << 10..=4 << 30),
     };
     cache.finish();
+    let choices = [("off", TokenLint::Off), ("metrics", TokenLint::Metrics), ("warn", TokenLint::Warn)];
+    let lint = token.text("lint").and_then(|text| token.choose(&text, &choices)).unwrap_or_default();
     let sender = sender::read(&mut token);
     token.finish();
-    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, sender)
+    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, lint, sender)
 }
 
 /// `header`, `header:NAME`, `header:NAME:SCHEME`, `cookie:NAME`, `query:NAME`.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::section::Section;
 use crate::{
-    revocation::{Credential, DEFAULT_MAX_ENTRIES},
+    revocation::{Credentials, DEFAULT_MAX_ENTRIES},
     token::{Secret, SecretSource},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Revocation {
     pub(super) file: Option<PathBuf>,
     pub(super) tenant_claim: Option<String>,
-    pub(super) credential: Option<Credential>,
+    pub(super) credentials: Option<Credentials>,
     pub(super) max_entries: usize,
 }
 
@@ -27,30 +27,27 @@ pub(super) fn read(root: &mut Section<'_>) -> Revocation {
     let revocation = Revocation {
         file,
         tenant_claim: tenant_claim.map(|text| text.text),
-        credential: read_credential(&mut section),
+        credentials: read_credentials(&mut section),
         max_entries: section.count("max_entries", DEFAULT_MAX_ENTRIES, 1..=100_000_000),
     };
     section.finish();
     revocation
 }
 
-fn read_credential(section: &mut Section<'_>) -> Option<Credential> {
-    let (file, given) = (section.text("token_file"), section.text("token"));
-    if let (Some(_), Some(given)) = (&file, &given) {
-        section.problem_at(given, "`token_file` is set too, and there is one credential; keep one of them");
-        return None;
+fn read_credentials(section: &mut Section<'_>) -> Option<Credentials> {
+    let mut sources = Vec::new();
+    for (key, is_file) in [("token_file", true), ("token", false)] {
+        let Some(text) = section.text(key) else { continue };
+        let source = match is_file {
+            true => SecretSource::File(section.existing(&text)),
+            false => SecretSource::Text(Secret::new(&text.text)),
+        };
+        if !section.concerns(key)
+            && let Err(error) = Credentials::examine(&source)
+        {
+            section.problem_at(&text, error.to_string());
+        }
+        sources.push(source);
     }
-    let source = |section: &Section<'_>| match (&file, &given) {
-        (Some(file), _) => Some(SecretSource::File(section.existing(file))),
-        (_, Some(given)) => Some(SecretSource::Text(Secret::new(&given.text))),
-        (None, None) => None,
-    };
-    let credential = Credential::new(source(section)?);
-    if let Some(text) = file.as_ref().or(given.as_ref())
-        && !section.concerns("token_file")
-        && let Err(error) = credential.examine()
-    {
-        section.problem_at(text, error.to_string());
-    }
-    Some(credential)
+    Credentials::new(sources)
 }

@@ -135,7 +135,7 @@ pub(super) fn gather(settings: &Settings, picture: &Picture) -> Option<Gathered>
         let bytes = match source {
             KeySource::Inline(text) => Ok(text.clone().into_bytes()),
             KeySource::File(path) => only_file(picture.read(&key_place(path), limits))?,
-            KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
+            KeySource::None | KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
         };
         keys.insert(profile.issuer().to_owned(), bytes);
     }

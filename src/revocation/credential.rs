@@ -14,9 +14,10 @@ pub const SHORTEST_CREDENTIAL: usize = 16;
 /// A file is read no further.
 const MOST_BYTES: u64 = 4096;
 
-/// A bearer credential: given, or in a file that is read anew for each request, so that a new one counts at once.
+/// Bearer credentials, each of which is enough: given, or in a file that is read anew for each request. So a new one counts
+/// at once, and an old one can go on for as long as its senders need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credential(SecretSource);
+pub struct Credentials(Vec<SecretSource>);
 
 /// Why a credential cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,41 +30,53 @@ pub enum CredentialError {
     TooShort,
 }
 
-// === impl Credential ===
+// === impl Credentials ===
 
-impl Credential {
-    /// Wraps what was configured.
+impl Credentials {
+    /// Wraps what was configured; `None` when nothing was, because then nothing is a credential.
     #[must_use]
-    pub fn new(source: SecretSource) -> Self {
-        Self(source)
+    pub fn new(sources: Vec<SecretSource>) -> Option<Self> {
+        (!sources.is_empty()).then_some(Self(sources))
     }
 
-    /// Can it be used as it stands? Reads the file.
+    /// Can this be used as it stands? Reads the file.
     ///
     /// # Errors
     /// [`CredentialError`].
-    pub fn examine(&self) -> Result<(), CredentialError> {
-        self.secret().map(drop)
+    pub fn examine(source: &SecretSource) -> Result<(), CredentialError> {
+        secret(source).map(drop)
     }
 
-    /// Is this it? Blocks while the file is read.
+    /// Is this one of them? Blocks while files are read.
     ///
     /// # Errors
-    /// [`CredentialError`]: then nothing is.
-    pub fn is(&self, presented: &str) -> Result<bool, CredentialError> {
-        let secret = self.secret()?;
-        // Digests have one length, so that not even the length of the secret shows in the time.
-        let [ours, theirs] = [secret.expose(), presented].map(|text| digest(&SHA256, text.as_bytes()));
-        Ok(verify_slices_are_equal(ours.as_ref(), theirs.as_ref()).is_ok())
+    /// [`CredentialError`]: it is none of those that could be read, and one could not.
+    pub fn accept(&self, presented: &str) -> Result<bool, CredentialError> {
+        let presented = digest(&SHA256, presented.as_bytes());
+        let mut answer = Ok(false);
+        for source in &self.0 {
+            match secret(source) {
+                Ok(secret) => {
+                    // Digests have one length, so that not even the length of the secret shows in the time.
+                    let ours = digest(&SHA256, secret.expose().as_bytes());
+                    if verify_slices_are_equal(ours.as_ref(), presented.as_ref()).is_ok() {
+                        answer = Ok(true);
+                    }
+                }
+                Err(error) if !matches!(answer, Ok(true)) => answer = Err(error),
+                Err(_) => {}
+            }
+        }
+        answer
     }
+}
 
-    fn secret(&self) -> Result<Secret, CredentialError> {
-        let secret = match &self.0 {
-            SecretSource::Text(secret) => secret.clone(),
-            SecretSource::File(path) => Secret::new(&read(path)?),
-        };
-        if secret.expose().chars().count() < SHORTEST_CREDENTIAL { Err(CredentialError::TooShort) } else { Ok(secret) }
-    }
+fn secret(source: &SecretSource) -> Result<Secret, CredentialError> {
+    let secret = match source {
+        SecretSource::Text(secret) => secret.clone(),
+        SecretSource::File(path) => Secret::new(&read(path)?),
+    };
+    if secret.expose().chars().count() < SHORTEST_CREDENTIAL { Err(CredentialError::TooShort) } else { Ok(secret) }
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_credential_is_itself_and_nothing_else() {
-        let given = Credential::new(SecretSource::Text(Secret::new("correct horse battery")));
+        let given = Credentials::new(vec![SecretSource::Text(Secret::new("correct horse battery"))]).unwrap();
         for (presented, want) in [
             ("correct horse battery", true),
             ("correct horse batterz", false),
@@ -91,7 +104,7 @@ mod tests {
             ("Correct horse battery", false),
             ("", false),
         ] {
-            assert_eq!(given.is(presented).unwrap(), want, "{presented}");
+            assert_eq!(given.accept(presented).unwrap(), want, "{presented}");
         }
         assert!(!format!("{given:?}").contains("horse"));
     }
@@ -100,8 +113,8 @@ mod tests {
     fn a_file_is_read_anew_each_time_and_a_bad_one_lets_nobody_in() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("credential");
-        let credential = Credential::new(SecretSource::File(path.clone()));
-        assert!(matches!(credential.is("x"), Err(CredentialError::Unreadable(_))));
+        let credential = Credentials::new(vec![SecretSource::File(path.clone())]).unwrap();
+        assert!(matches!(credential.accept("x"), Err(CredentialError::Unreadable(_))));
         for (content, presented, want) in [
             ("first-credential-1\n", "first-credential-1", Some(true)),
             ("second-credential", "first-credential-1", Some(false)),
@@ -111,7 +124,16 @@ mod tests {
             ("", "", None),
         ] {
             fs::write(&path, content).unwrap();
-            assert_eq!(credential.is(presented).ok(), want, "{content:?}");
+            assert_eq!(credential.accept(presented).ok(), want, "{content:?}");
         }
+        // The other one counts all the same.
+        let other = SecretSource::Text(Secret::new("another-credential"));
+        let both = [SecretSource::File(path.clone()), other];
+        for order in [both.clone(), [both[1].clone(), both[0].clone()]] {
+            let credentials = Credentials::new(order.to_vec()).unwrap();
+            assert!(credentials.accept("another-credential").unwrap());
+            assert!(credentials.accept("something-else").is_err());
+        }
+        assert_eq!(Credentials::new(Vec::new()), None);
     }
 }

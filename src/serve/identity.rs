@@ -99,7 +99,7 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
     let mut result = look(app, &snapshot, token).await;
     if let Err(DenyReason::Token(error)) = &result
         && let Some(issuer) = error.wants_keys_of()
-        && app.snapshots.request_keys(issuer, app.settings.key_patience).await
+        && app.snapshots.request_keys(issuer, error.wanted_key(), app.settings.key_patience).await
     {
         snapshot = app.snapshots.current();
         result = look(app, &snapshot, token).await;
@@ -143,6 +143,7 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
     // takes time, so this is not the `now` from above.
     if let Caller::Verified(claims) = known.caller() {
         authorize::admit(snapshot, claims, app.world(), SystemTime::now())?;
+        app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics());
     }
     Ok(known)
 }

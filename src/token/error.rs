@@ -2,7 +2,9 @@
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
 pub(super) use super::untrusted::Untrusted;
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, untrusted::OrAbsent};
+use super::{
+    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey, untrusted::OrAbsent,
+};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +246,8 @@ pub enum TokenError {
         issuer: Option<String>,
         /// The token's `kid`, if any.
         key_id: Option<Untrusted>,
+        /// The same, for whoever fetches keys.
+        wanted: Option<WantedKey>,
         /// The token's `alg`.
         algorithm: Algorithm,
     },
@@ -513,6 +517,16 @@ impl TokenError {
             Self::KeysNeverHad { issuer } => Some(issuer),
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when the token names one.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::UnknownKey { wanted, .. } => *wanted,
+            Self::Introspection(error) => error.wanted_key(),
             _ => None,
         }
     }

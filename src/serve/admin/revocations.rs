@@ -112,7 +112,7 @@ fn strangeness(entry: &Revocation, snapshot: &Snapshot) -> Option<(&'static str,
 
 /// Nobody learns whether a credential was nearly right.
 async fn admit(app: &App, headers: &HeaderMap) -> Result<(), Answer> {
-    let Some(credential) = app.settings.revocation_credential.clone() else {
+    let Some(credentials) = app.settings.revocation_credentials.clone() else {
         app.telemetry.metrics().refused("revocations_closed");
         let message = "nobody may revoke: no credential is configured (`revocation.token_file`)";
         return Err(Answer::error(StatusCode::FORBIDDEN, "revocations_closed", message));
@@ -125,7 +125,7 @@ async fn admit(app: &App, headers: &HeaderMap) -> Result<(), Answer> {
     let presented = presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let presented = presented.map(|(_, credential)| credential.trim_matches(' ').to_owned()).unwrap_or_default();
     // The credential may be in a file.
-    let compared = tokio::task::spawn_blocking(move || credential.is(&presented)).await;
+    let compared = tokio::task::spawn_blocking(move || credentials.accept(&presented)).await;
     match compared {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => {

@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::{
         policy::DataPath,
-        serve::{Limits, OpaIdentity, SenderSettings, TokenCacheSettings},
+        serve::{Limits, OpaIdentity, SenderSettings, TokenCacheSettings, TokenLint},
     };
 
     fn settings() -> Settings {
@@ -309,6 +309,7 @@ mod tests {
                 TokenSource::Query("access_token".to_owned()),
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
+            token_lint: TokenLint::Off,
             sender: SenderSettings::default(),
             realm: String::new(),
             opa_identity: OpaIdentity::Token,
@@ -320,7 +321,7 @@ mod tests {
             shutdown_grace: Duration::ZERO,
             key_patience: Duration::ZERO,
             published_jwks: None,
-            revocation_credential: None,
+            revocation_credentials: None,
         }
     }
 
