@@ -43,4 +43,5 @@ mod stdlib;
 mod support;
 mod test_verb;
 mod tidy;
+mod tls;
 mod token;
