@@ -39,6 +39,11 @@ fn jwks_holds_what_it_promises() {
 }
 
 #[test]
+fn revocations_holds_what_it_promises() {
+    check("revocations", 800);
+}
+
+#[test]
 fn path_holds_what_it_promises() {
     check("path", 2_000);
 }

@@ -43,7 +43,9 @@ fn status(server: &Server, token: &str) -> u16 {
         server.send("GET", "/forward-auth/nginx", &original, ""),
     ];
     for answer in &answers {
-        assert_eq!(answer.status, answers[0].status, "{answers:#?}");
+        // nginx takes no body with a yes.
+        let status = if answer.status == 204 { 200 } else { answer.status };
+        assert_eq!(status, answers[0].status, "{answers:#?}");
         if answer.status == 403 {
             assert_eq!(answer.json()["code"], "forbidden");
             assert!(answer.header("www-authenticate").is_none(), "no other token would help: {answer:?}");
