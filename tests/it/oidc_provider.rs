@@ -113,7 +113,7 @@ fn a_client_with_a_bound_token_proves_it_at_both_doors() {
     let issuer = &provider.issuer;
     let config = format!(
         "listen: 127.0.0.1:0\nadmin: {{listen: '127.0.0.1:0'}}\nissuers:\n  - issuer: {issuer}\n    audiences: \
-         ['{JWT_RESOURCE}', '{OPAQUE_RESOURCE}']\n    algorithms: [ES256]\n    types: [rfc9068]\n    discovery: true\n    \
+         ['{JWT_RESOURCE}', '{OPAQUE_RESOURCE}']\n    algorithms: [ES256]\n    types: [at+jwt]\n    discovery: true\n    \
          sender_constraint: dpop\n    introspection: {{opaque: true, client_id: gate, client_secret_file: secret}}\n\
          policy: {{bundles: [bundle], entrypoint: p/allow}}\nforward_auth: {{trusted_peers: [127.0.0.1]}}\n\
          token: {{dpop: {{nonce: required}}}}\nlog: {{level: debug}}\n"

@@ -314,3 +314,31 @@ decision := {"allow": false, "http_status": 404, "challenge": stronger} if input
         assert!(challenge.starts_with(&format!("DPoP {want}, algs=")), "{got:?}");
     }
 }
+
+#[test]
+fn the_metadata_of_the_resource_say_what_is_taken() {
+    let issuer = Issuer::new();
+    let metadata = "/.well-known/oauth-protected-resource";
+    assert_eq!(server(&issuer, "").get(metadata).status, 404, "nothing is served that was not asked for");
+    let server = server(&issuer, "token: {resource: 'https://api.example/v1', dpop: {algorithms: [ES256]}}\n");
+    for path in [metadata, "/.well-known/oauth-protected-resource/v1"] {
+        let got = server.get(path);
+        assert_eq!(got.status, 200, "{got:?}");
+        assert_eq!(
+            got.json(),
+            json!({
+                "resource": "https://api.example/v1",
+                "authorization_servers": ["https://idp.example"],
+                "bearer_methods_supported": ["header"],
+                "dpop_signing_alg_values_supported": ["ES256"],
+                "dpop_bound_access_tokens_required": false,
+                "tls_client_certificate_bound_access_tokens": false,
+            })
+        );
+    }
+    assert_eq!(server.post(metadata, &[], "{}").status, 405);
+    let challenge = server.post("/v1/data/p/allow", &[], "{}");
+    let want =
+        "Bearer realm=\"claimgate\", resource_metadata=\"https://api.example/.well-known/oauth-protected-resource/v1\"";
+    assert_eq!(challenge.header("www-authenticate"), Some(want));
+}
