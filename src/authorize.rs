@@ -4,6 +4,7 @@
 //!
 //! This is the only place that makes a `Permit`. It does no I/O and reads no clock.
 
+mod challenge;
 mod effects;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+pub use challenge::Challenge;
 pub use effects::{Effects, EffectsError};
 use uuid::Uuid;
 
@@ -157,6 +159,10 @@ pub fn decide(outcome: Result<&Outcome, &EvalError>) -> Verdict {
                 _ => return Verdict::deny(DenyReason::NotADecision("an object without a boolean `allow`")),
             };
             match (allowed, Effects::parse(value)) {
+                (true, Ok(Effects { challenge: Some(_), .. })) => {
+                    let problem = "asks something of the client, although `allow` is `true`";
+                    Verdict::deny(DenyReason::Effects(EffectsError { member: "challenge", problem }))
+                }
                 (true, Ok(effects)) => Verdict::Allow(Permit { effects }),
                 (true, Err(error)) => Verdict::deny(DenyReason::Effects(error)),
                 // A deny stays a deny when its decoration is broken.

@@ -116,6 +116,8 @@ pub struct DataSpec {
 /// Where one issuer's keys come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
+    /// Nowhere: the issuer's tokens are opaque, and it is asked about each of them.
+    None,
     /// A watched JWKS file. May hold secrets.
     File(PathBuf),
     /// JWKS text. May hold secrets; its `Debug` is redacted.
@@ -286,6 +288,7 @@ impl KeySource {
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::None => f.write_str("None"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
             Self::Url { url, fetch } => f.debug_struct("Url").field("url", url).field("fetch", fetch).finish(),

@@ -22,6 +22,7 @@ mod listener;
 mod opa;
 mod params;
 mod redirect;
+mod tls;
 mod tokens;
 
 use std::{
@@ -49,11 +50,13 @@ use self::{
     hygiene::Hygiene,
     identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
+    tls::Tls,
 };
 pub use self::{
     hygiene::TokenLint,
     identity::SenderSettings,
     json::Malformed,
+    tls::{ClientCertificates, TlsError, TlsSettings},
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
 use crate::{
@@ -127,6 +130,8 @@ pub struct Limits {
 pub struct Settings {
     /// The data plane.
     pub listen: Vec<Listen>,
+    /// TLS on the TCP addresses of the data plane; `None`: plain HTTP.
+    pub tls: Option<TlsSettings>,
     /// The admin listener; `None`: none.
     pub admin: Option<Listen>,
     /// Sizes and times.
@@ -177,6 +182,7 @@ pub struct BindError {
 pub struct Bound {
     data: Vec<Listener>,
     admin: Option<Listener>,
+    tls: Option<Tls>,
 }
 
 /// Reads the body of `POST /v1/data` and gives its `input`; pure, so that it can be tested with any bytes.
@@ -192,15 +198,19 @@ pub fn parse_question(body: &[u8], depth: usize) -> Result<Option<crate::policy:
 /// # Errors
 /// The first that cannot be opened.
 pub async fn bind(settings: &Settings) -> Result<Bound, BindError> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose().map_err(|error| BindError {
+        address: "the addresses of `listen` with TLS".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
     let mut data = Vec::with_capacity(settings.listen.len());
     for listen in &settings.listen {
-        data.push(Listener::open(listen).await?);
+        data.push(Listener::open(listen, tls.clone()).await?);
     }
     let admin = match &settings.admin {
-        Some(listen) => Some(Listener::open(listen).await?),
+        Some(listen) => Some(Listener::open(listen, None).await?),
         None => None,
     };
-    Ok(Bound { data, admin })
+    Ok(Bound { data, admin, tls })
 }
 
 /// What every door holds.
@@ -277,6 +287,9 @@ impl Bound {
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.follow(data_stopped.clone()));
+        }
         let mut data = tokio::task::JoinSet::new();
         let routes = opa::routes().merge(forward_auth::routes()).with_state(Arc::clone(&app));
         let plane = Plane { app: Arc::clone(&app), routes: TowerToHyperService::new(routes), label: data_plane_label };

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{
     problem::Code,
     section::{Section, Text},
-    sender,
+    sender, tls,
     tree::{Place, shorten},
     world::data_path,
 };
@@ -58,6 +58,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let settings = Settings {
         listen,
         admin,
+        tls: tls::read(root),
         limits,
         token_sources,
         token_cache,

@@ -97,7 +97,7 @@ impl Keeper {
         let source = match source {
             KeySource::Url { url, .. } => url.clone(),
             KeySource::Discovery { url, .. } => url.clone().unwrap_or_else(|| "discovery".to_owned()),
-            KeySource::File(_) | KeySource::Inline(_) => String::new(),
+            KeySource::None | KeySource::File(_) | KeySource::Inline(_) => String::new(),
         };
         let hash = hex(digest::digest(&SHA256, issuer.as_bytes()).as_ref());
         let name = format!("keys-{}.json", hash.get(..32).unwrap_or(&hash));

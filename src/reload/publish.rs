@@ -218,7 +218,7 @@ impl Writer {
                 self.publisher.update_health(|health| drop(health.keys.remove(&issuer)));
             }
         }
-        for (profile, _) in &settings.profiles {
+        for (profile, _) in settings.profiles.iter().filter(|(_, source)| *source != KeySource::None) {
             self.publisher.update_health(|health| {
                 health.keys.entry(profile.issuer().to_owned()).or_default();
             });

@@ -33,7 +33,7 @@ use super::{
     listener::Peer,
 };
 use crate::{
-    authorize::{self, DecisionId, Denial, DenyReason, Permit, Verdict},
+    authorize::{self, Challenge, DecisionId, Denial, DenyReason, Permit, Verdict},
     input,
     policy::{DataPath, Entrypoint, EvalOptions, Outcome},
     snapshot::Snapshot,
@@ -237,11 +237,13 @@ fn allowed(permit: &Permit, identity_headers: &[String]) -> Answer {
 /// The deny that policy wrote, or `403` with its reasons. A `401` always carries a challenge (RFC 9110 §15.5.2).
 fn denied(denial: &Denial, app: &App, identified: &Identified) -> Answer {
     let effects = &denial.effects;
-    let status = effects.status.unwrap_or(StatusCode::FORBIDDEN);
+    let challenge = effects.challenge.as_ref();
+    let status = effects.status.or(challenge.map(Challenge::status)).unwrap_or(StatusCode::FORBIDDEN);
+    let code = challenge.map_or("forbidden", Challenge::error);
     let mut answer = match &effects.body {
         Some(body) => Answer::text(status, body.as_str()),
-        None if effects.reasons.is_empty() => Answer::error(status, "forbidden", "the request is not allowed"),
-        None => Answer::error(status, "forbidden", &effects.reasons.join("; ")),
+        None if effects.reasons.is_empty() => Answer::error(status, code, "the request is not allowed"),
+        None => Answer::error(status, code, &effects.reasons.join("; ")),
     };
     if effects.headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
         answer.headers.remove(CONTENT_TYPE);
@@ -249,8 +251,11 @@ fn denied(denial: &Denial, app: &App, identified: &Identified) -> Answer {
     if !append(&mut answer.headers, &effects.headers) {
         return too_many_headers();
     }
-    if status == StatusCode::UNAUTHORIZED && !answer.headers.contains_key(WWW_AUTHENTICATE) {
-        for challenge in app.challenges.values(&identified.snapshot.profiles, identified.scheme, &[]) {
+    let is_asked = challenge.is_some() || status == StatusCode::UNAUTHORIZED;
+    if is_asked && !answer.headers.contains_key(WWW_AUTHENTICATE) {
+        let parameters = challenge.map(Challenge::parameters).unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for challenge in app.challenges.values(&identified.snapshot.profiles, identified.scheme, &parameters) {
             answer = answer.with(WWW_AUTHENTICATE, challenge);
         }
     }

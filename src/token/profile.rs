@@ -65,6 +65,8 @@ pub struct ProfileSettings {
 /// Local keys may be secrets; remote ones never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyOrigin {
+    /// There are none, and so no algorithm: no JWT of this issuer passes. Its tokens are opaque.
+    Nowhere,
     /// A file or inline in the configuration.
     Local,
     /// A URL or discovery.
@@ -291,11 +293,15 @@ impl IssuerProfile {
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(TokenError::AlgorithmNotAllowed {
                 found: header.algorithm,
-                allowed: join(&self.settings.algorithms),
+                allowed: self.shown_algorithms(),
                 issuer: self.settings.issuer.clone(),
             });
         }
         Ok(())
+    }
+
+    fn shown_algorithms(&self) -> String {
+        if self.settings.algorithms.is_empty() { "no JWT".to_owned() } else { join(&self.settings.algorithms) }
     }
 
     pub(super) fn shown_types(&self) -> String {
@@ -337,7 +343,12 @@ impl Problems {
 
     fn check_algorithms(&mut self, settings: &ProfileSettings) {
         let algorithms = &settings.algorithms;
-        if algorithms.is_empty() {
+        if settings.key_origin == KeyOrigin::Nowhere {
+            let is_opaque = settings.introspection.as_ref().is_some_and(IntrospectionSettings::needs_no_keys);
+            if !algorithms.is_empty() || !is_opaque {
+                self.add("jwks", "only an issuer all of whose tokens are opaque, with unsigned answers, needs no keys");
+            }
+        } else if algorithms.is_empty() {
             self.add("algorithms", "no algorithm; name those that the issuer signs with, such as RS256 or ES256");
         }
         for (index, algorithm) in algorithms.iter().enumerate() {

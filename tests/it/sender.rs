@@ -328,3 +328,37 @@ fn a_certificate_counts_when_a_trusted_peer_tells_of_it() {
         }
     }
 }
+
+/// What policy asks for reaches the client in the scheme that it used.
+#[test]
+fn policy_can_ask_for_a_stronger_sign_in_or_for_more_scope() {
+    let (issuer, holder) = (Issuer::new(), Holder::new());
+    let config = format!("{}policy: {{bundles: [policy], entrypoint: p/decision}}\n{TRUSTING}", issuer.section());
+    let policy = r#"package p
+
+stronger := {"error": "insufficient_user_authentication", "acr_values": "urn:mfa", "max_age": 300}
+
+decision := {"allow": false, "challenge": stronger} if input.request.method == "DELETE"
+
+decision := {"allow": false, "challenge": {"error": "insufficient_scope", "scope": "write"}} if {
+	input.request.method == "PUT"
+}
+
+decision := {"allow": false, "http_status": 404, "challenge": stronger} if input.request.method == "PATCH"
+"#;
+    let server = Setup::new(&config).file("policy/p.rego", policy).serve();
+    let token = holder.token(&issuer);
+    let (bearer, dpop) = (issuer.bearer("alice"), format!("DPoP {token}"));
+    let stronger =
+        "realm=\"claimgate\", error=\"insufficient_user_authentication\", acr_values=\"urn:mfa\", max_age=\"300\"";
+    let scope = "realm=\"claimgate\", error=\"insufficient_scope\", scope=\"write\"";
+    for (method, status, want) in [("DELETE", 401, stronger), ("PUT", 403, scope), ("PATCH", 404, stronger)] {
+        let got = proxied(&server, method, &[("authorization", &bearer)]);
+        assert_eq!(got.status, status, "{got:?}");
+        assert_eq!(got.header("www-authenticate"), Some(format!("Bearer {want}").as_str()));
+        let proof = holder.proof(method, URL, &token, json!({}));
+        let got = proxied(&server, method, &[("authorization", &dpop), ("dpop", &proof)]);
+        let challenge = got.header("www-authenticate").unwrap_or_default();
+        assert!(challenge.starts_with(&format!("DPoP {want}, algs=")), "{got:?}");
+    }
+}

@@ -294,6 +294,7 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             listen: Vec::new(),
+            tls: None,
             admin: None,
             limits: Limits {
                 body_bytes: 0,

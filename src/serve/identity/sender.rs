@@ -174,8 +174,8 @@ fn target(app: &App, asking: Asking<'_>) -> Option<ProofTarget> {
     }
 }
 
-/// The certificate of the client. A proxy's own certificate is not the client's: so a trusted peer's word is the only one
-/// that counts where a header is configured, and no other peer's word ever does.
+/// The certificate of the client: of the connection's own TLS, or as a trusted peer tells of it. Where a header is configured
+/// a trusted peer is a proxy, whose own certificate is not the client's; the word of other peers never counts.
 fn certificate(
     header: Option<CertificateHeader>,
     app: &App,
@@ -183,7 +183,7 @@ fn certificate(
 ) -> Result<Option<CertificateThumbprint>, CertificateFault> {
     match header.filter(|_| asking.arrival.peer.is_trusted(&app.settings)) {
         Some(header) => header.read(asking.headers.get_all(header.name()).iter().map(HeaderValue::as_bytes)),
-        None => Ok(None),
+        None => Ok(asking.arrival.peer.certificate),
     }
 }
 
