@@ -60,7 +60,11 @@ pub use self::{
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
 use crate::{
-    authorize::World, introspection::Introspection, policy::DataPath, revocation::Store, shutdown, snapshot,
+    authorize::World,
+    introspection::Introspection,
+    policy::DataPath,
+    revocation::{Credentials, Store},
+    shutdown, snapshot,
     telemetry::Telemetry,
 };
 
@@ -163,6 +167,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long a request may wait for a fetch that an unknown `kid` forced.
     pub key_patience: Duration,
+    /// Who may post revocations on the admin listener; `None`: nobody.
+    pub revocation_credentials: Option<Credentials>,
     /// Served at `/.well-known/jwks.json` on the admin listener (the demo's issuer).
     pub published_jwks: Option<String>,
 }
@@ -297,6 +303,9 @@ impl Bound {
             let (plane, limits, telemetry, stop) =
                 (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
+        }
+        if self.admin.is_some() && app.settings.revocation_credentials.is_none() {
+            tracing::info!("`/v1/revocations` is closed: no `revocation.token_file` says who may revoke tokens");
         }
         let admin = self.admin.map(|listener| {
             let routes = TowerToHyperService::new(admin::routes().with_state(Arc::clone(&app)));

@@ -5,6 +5,7 @@ mod decision_log;
 mod introspection;
 mod logging;
 mod metrics;
+mod revocations;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ pub use metrics::{Counter, Gauge, Metrics};
 use crate::{
     authorize::DecisionId,
     policy::{DataPath, EvalError, Value},
+    revocation::Store,
     snapshot::{Handle, Snapshot},
     token::Caller,
 };
@@ -70,9 +72,9 @@ impl Telemetry {
     ///
     /// # Errors
     /// [`LogError`] when the decision log's file cannot be opened.
-    pub fn new(settings: DecisionLogSettings, snapshots: Handle) -> Result<Self, LogError> {
+    pub fn new(settings: DecisionLogSettings, snapshots: Handle, revocations: Arc<Store>) -> Result<Self, LogError> {
         let log = Arc::new(decision_log::DecisionLog::open(settings)?);
-        let metrics = Arc::new(Metrics::new(snapshots, Arc::clone(&log)));
+        let metrics = Arc::new(Metrics::new(snapshots, Arc::clone(&log), revocations));
         Ok(Self { metrics, log })
     }
 

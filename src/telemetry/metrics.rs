@@ -21,8 +21,8 @@ use prometheus_client::{
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
-use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics};
-use crate::snapshot::Handle;
+use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics, revocations::RevocationCollector};
+use crate::{revocation::Store, snapshot::Handle};
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn seconds_histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub(super) fn new(snapshots: Handle, log: Arc<DecisionLog>) -> Self {
+    pub(super) fn new(snapshots: Handle, log: Arc<DecisionLog>, revocations: Arc<Store>) -> Self {
         let mut registry = Registry::default();
         let decisions = Family::default();
         let verification_failures = Family::default();
@@ -129,6 +129,8 @@ impl Metrics {
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
         let introspection = IntrospectionMetrics::register(ours);
+        let revocations = RevocationCollector { snapshots: snapshots.clone(), store: revocations };
+        registry.register_collector(Box::new(revocations));
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
             registry,

@@ -36,6 +36,7 @@ mod opa_rest;
 mod policy_hostile;
 mod readme;
 mod reload;
+mod revocation;
 mod run;
 mod sender;
 mod statements;

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 use claimgate::{
     config::{self, Origin},
     reload,
-    revocation::{DEFAULT_MAX_ENTRIES, Store},
+    revocation::Store,
     serve,
     shutdown::{self, Trigger},
     snapshot::Handle,
@@ -102,8 +102,9 @@ impl Setup {
                 let (snapshots, _) = reload::start(settings.reload, None, force, signal.clone())
                     .await
                     .unwrap_or_else(|problems| panic!("{problems:#?}"));
-                let revocations = Arc::new(Store::in_memory(DEFAULT_MAX_ENTRIES));
-                let telemetry = Telemetry::new(settings.decision_log, snapshots.clone()).unwrap();
+                let revocations = Arc::new(Store::open(&settings.revocation).unwrap());
+                let telemetry =
+                    Telemetry::new(settings.decision_log, snapshots.clone(), Arc::clone(&revocations)).unwrap();
                 let addresses = (bound.addresses(), bound.admin_address());
                 assert!(started.send((addresses, snapshots.clone(), telemetry.clone())).is_ok());
                 let drained = bound.serve(settings.serve, snapshots, telemetry.clone(), revocations, signal).await;
