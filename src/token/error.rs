@@ -1,21 +1,13 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
+mod fault;
+
+pub use self::fault::Fault;
 pub(super) use super::untrusted::Untrusted;
 use super::{
     algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey, untrusted::OrAbsent,
 };
-
-/// How a refusal is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The token: 401 `invalid_token`.
-    Token,
-    /// The issuer's keys were never had: 503.
-    Keys,
-    /// The issuer could not be asked about the token, or its answer is of no use: 503.
-    Issuer,
-}
 
 /// Why a token was refused: the first check that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -497,37 +489,6 @@ impl TokenError {
             | Self::StatusMalformed { .. }
             | Self::StatusListElsewhere { .. } => "claims",
             Self::Introspection(_) => "introspection",
-        }
-    }
-
-    /// Whose fault it is, and so how it is answered.
-    #[must_use]
-    pub const fn fault(&self) -> Fault {
-        match self {
-            Self::KeysNeverHad { .. } => Fault::Keys,
-            Self::Introspection(error) => error.fault(),
-            _ => Fault::Token,
-        }
-    }
-
-    /// The configured issuer, when fresh keys of it might change the answer (unknown `kid`, or keys never had).
-    #[must_use]
-    pub fn wants_keys_of(&self) -> Option<&str> {
-        match self {
-            Self::KeysNeverHad { issuer } => Some(issuer),
-            Self::UnknownKey { issuer, .. } => issuer.as_deref(),
-            Self::Introspection(error) => error.wants_keys_of(),
-            _ => None,
-        }
-    }
-
-    /// The key that was not there, when the token names one.
-    #[must_use]
-    pub fn wanted_key(&self) -> Option<WantedKey> {
-        match self {
-            Self::UnknownKey { wanted, .. } => *wanted,
-            Self::Introspection(error) => error.wanted_key(),
-            _ => None,
         }
     }
 }
