@@ -14,6 +14,7 @@ use crate::support::{
     tokens::{AUDIENCE, ISSUER, Issuer, forged, now},
 };
 
+mod certificates;
 mod provider;
 
 const POLICY: &str = "package gate\n\ndefault allow := false\n\nallow if input.token.subject == \"alice\"\n\nseen := \
