@@ -74,6 +74,13 @@ impl Provider {
         answer.json()["access_token"].as_str().unwrap().to_owned()
     }
 
+    /// Ends an opaque token, as its client may (RFC 7009).
+    pub(crate) fn revoke(&self, token: &str) {
+        let fields = [("authorization", APP), ("content-type", "application/x-www-form-urlencoded")];
+        let answer = once(&self.address, "POST", "/token/revocation", &fields, format!("token={token}").as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     /// A DPoP proof with these claims besides `jti` and `iat`, which they may override; `token` makes the `ath`.
     pub(crate) fn proof(&self, claims: Value) -> String {
         self.control("proof", &claims.to_string()).json()["proof"].as_str().unwrap().to_owned()
