@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{App, TokenSource, answer::Answer};
-use crate::token::SenderConstraint;
+use crate::token::{IssuerProfile, SenderConstraint};
 
 /// The path below which the document is; the path of the resource itself may follow (RFC 9728 §3.1).
 pub(super) const PATH: &str = "/.well-known/oauth-protected-resource";
@@ -30,7 +30,7 @@ async fn answer(State(app): State<Arc<App>>, method: Method) -> Response {
 
 fn document(app: &App, resource: &str) -> Value {
     let snapshot = app.snapshots.current();
-    let issuers: Vec<&str> = snapshot.profiles.iter().map(|profile| profile.issuer()).collect();
+    let issuers: Vec<&str> = snapshot.profiles.iter().map(IssuerProfile::issuer).collect();
     let demands = |all: &[SenderConstraint]| {
         !issuers.is_empty() && snapshot.profiles.iter().all(|profile| all.contains(&profile.sender_constraint()))
     };

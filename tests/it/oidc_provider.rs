@@ -1,5 +1,5 @@
 //! Tokens of a real OpenID Connect provider (npm `oidc-provider`) at the doors: discovery, access tokens of RFC 9068,
-//! rotation of keys, outage, tokens that are bound to a key, and opaque ones that it is asked about.
+//! rotation of keys, outage, tokens that are bound to a key, opaque tokens and their revocation.
 
 use serde_json::json;
 
@@ -11,26 +11,17 @@ use crate::support::{
     setup::{Server, Setup},
 };
 
-const POLICY: &str = "package p\n\nallow if input.token.subject == \"app\"\n\n\
-                      opaque if input.token.claims.client_id == \"app\"\n\ntoken := input.token\n";
-
-const STRICT: &str = "    types: [rfc9068]\n";
+const POLICY: &str = "package p\n\nallow if input.token.subject == \"app\"\n\ntoken := input.token\n";
 
 /// A gate that knows the provider by its name alone.
 fn gate(provider: &Provider) -> Server {
-    gate_with(provider, STRICT, "")
-}
-
-/// The same with more about the issuer, and more besides.
-fn gate_with(provider: &Provider, issuer_too: &str, more: &str) -> Server {
     let issuer = &provider.issuer;
     Setup::new(&format!(
-        "issuers:\n  - issuer: {issuer}\n    audiences: ['{JWT_RESOURCE}', '{OPAQUE_RESOURCE}']\n    \
-         algorithms: [ES256]\n    discovery: true\n    jwks: {{refetch_cooldown: 1s}}\n    \
-         claims: {{keep: [client_id]}}\n{issuer_too}{more}policy: {{bundles: [bundle], entrypoint: p/allow}}\n"
+        "issuers:\n  - issuer: {issuer}\n    audiences: ['{JWT_RESOURCE}']\n    algorithms: [ES256]\n    \
+         types: [rfc9068]\n    discovery: true\n    jwks: {{refetch_cooldown: 1s}}\n    claims: {{keep: [client_id]}}\n\
+         policy: {{bundles: [bundle], entrypoint: p/allow}}\n"
     ))
     .file("bundle/p.rego", POLICY)
-    .file("secret", "gate-secret")
     .serve()
 }
 
@@ -108,50 +99,11 @@ fn an_outage_of_the_provider_is_none_of_the_gate() {
 }
 
 #[test]
-fn a_token_that_is_bound_to_a_key_passes_with_a_proof_and_is_no_bearer_token() {
+fn a_token_that_is_bound_to_a_key_is_no_bearer_token() {
     let Some(provider) = Provider::start() else { return };
-    let server = gate_with(&provider, STRICT, "token: {dpop: {external_url: https://api.example}}\n");
+    let server = gate(&provider);
     let token = provider.bound_token(JWT_RESOURCE);
-    let url = "https://api.example/v1/data/p/allow";
-    let prove = |htm: &str, htu: &str, token: &str| provider.proof(json!({"htm": htm, "htu": htu, "token": token}));
-    let send = |scheme: &str, token: &str, proof: &str| {
-        let authorization = format!("{scheme} {token}");
-        server.post("/v1/data/p/allow", &[("authorization", &authorization), ("dpop", proof)], "{}").status
-    };
     assert_eq!(ask(&server, "Bearer", &token), 401);
-    assert_eq!(ask(&server, "DPoP", &token), 401);
-    let proof = prove("POST", url, &token);
-    assert_eq!(send("Bearer", &token, &proof), 401);
-    let proof = prove("POST", url, &token);
-    assert_eq!(send("DPoP", &token, &proof), 200);
-    assert_eq!(send("DPoP", &token, &proof), 401, "a proof is for one request");
-    assert_eq!(send("DPoP", &token, &prove("GET", url, &token)), 401);
-    assert_eq!(send("DPoP", &token, &prove("POST", "https://api.example/other", &token)), 401);
-    assert_eq!(send("DPoP", &token, &prove("POST", url, "another token")), 401);
-}
-
-#[test]
-fn an_opaque_token_is_asked_about_where_the_metadata_says() {
-    let Some(provider) = Provider::start() else { return };
-    let introspection =
-        "    introspection: {client_id: gate, client_secret_file: secret, opaque: true, cache_ttl: 1s}\n";
-    // What the provider says about a token of client credentials has neither `sub` nor `jti`, which RFC 9068 requires.
-    let server = gate_with(&provider, introspection, "");
-    let token = provider.token(OPAQUE_RESOURCE);
-    let allowed = |token: &str| {
-        let bearer = format!("Bearer {token}");
-        server.post("/v1/data/p/opaque", &[("authorization", &bearer)], "{}")
-    };
-    let answer = allowed(&token);
-    assert_eq!((answer.status, answer.result()), (200, json!(true)), "{answer:?}");
-    assert_eq!(allowed("made-up-token").status, 401);
-    assert_eq!(ask(&server, "Bearer", &provider.token(JWT_RESOURCE)), 200, "a JWT is verified here");
-    assert_eq!(provider.count("/token/introspection"), 2);
-
-    provider.revoke(&token);
-    eventually("what was said about it is too old", || (allowed(&token).status == 401).then_some(()));
-    provider.set_down(true);
-    assert_eq!(allowed("another-made-up-token").status, 503, "nobody can say");
 }
 
 /// The whole dance, with the program itself: a bound token of a provider, a proof of its client, a nonce of the gate.
@@ -219,4 +171,79 @@ fn a_client_with_a_bound_token_proves_it_at_both_doors() {
     ] {
         assert!(log.contains(reason), "{reason}: {log}");
     }
+}
+
+// === opaque tokens ===
+
+const BY_CLIENT: &str = "package p\n\ndefault allow := false\n\nallow if input.token.claims.client_id == \"app\"\n";
+
+/// A gate that asks the provider about opaque tokens, as the client `id`, where its metadata says.
+fn asking(provider: &Provider, id: &str, secret: &str, more: &str) -> Server {
+    let issuer = &provider.issuer;
+    Setup::new(&format!(
+        "issuers:\n  - issuer: {issuer}\n    audiences: ['{OPAQUE_RESOURCE}']\n    algorithms: [ES256]\n    discovery: \
+         true\n    claims: {{keep: [client_id]}}\n    introspection: {{client_id: {id}, client_secret_file: secret, \
+         opaque: true, inactive_ttl: 0s, {more}}}\npolicy: {{bundles: [bundle], entrypoint: p/allow}}\n"
+    ))
+    .file("bundle/p.rego", BY_CLIENT)
+    .file("secret", secret)
+    .serve()
+}
+
+#[test]
+fn an_opaque_token_passes_until_it_is_revoked_and_what_was_remembered_is_old() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 1s");
+    let (token, other) = (provider.token(OPAQUE_RESOURCE), provider.token(OPAQUE_RESOURCE));
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    assert_eq!(ask(&server, "Bearer", &other), 200);
+    let asked = provider.count("/token/introspection");
+    assert!(asked >= 2, "{asked}");
+    provider.revoke(&token);
+    eventually("what was remembered is old", || (ask(&server, "Bearer", &token) == 401).then_some(()));
+    for _ in 0..3 {
+        assert_eq!(ask(&server, "Bearer", &token), 401);
+    }
+    assert_eq!(ask(&server, "Bearer", &other), 200);
+    assert_eq!(ask(&server, "Bearer", "made-up"), 401);
+}
+
+#[test]
+fn without_memory_a_revoked_token_is_refused_at_once() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 0s");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.revoke(&token);
+    assert_eq!(ask(&server, "Bearer", &token), 401);
+    assert_eq!(provider.count("/token/introspection"), 2);
+}
+
+#[test]
+fn signed_answers_of_the_provider_verify_with_its_keys() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "signed", "signed-secret", "signed: true, cache_ttl: 0s");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.rotate("k2", false);
+    assert_eq!(ask(&server, "Bearer", &token), 200, "the first answer with the new key brings it");
+    provider.revoke(&token);
+    assert_eq!(ask(&server, "Bearer", &token), 401);
+    // Asked as a client to whom the provider does not sign.
+    let server = asking(&provider, "gate", "gate-secret", "signed: true");
+    assert_eq!(ask(&server, "Bearer", &provider.token(OPAQUE_RESOURCE)), 503);
+}
+
+#[test]
+fn while_the_provider_is_down_or_knows_us_not_nobody_passes() {
+    let Some(provider) = Provider::start() else { return };
+    let stranger = asking(&provider, "gate", "wrong-secret", "");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&stranger, "Bearer", &token), 503);
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 0s");
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.set_down(true);
+    assert_eq!(ask(&server, "Bearer", &token), 503);
+    provider.set_down(false);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
 }
