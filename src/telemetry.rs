@@ -5,6 +5,7 @@ mod decision_log;
 mod introspection;
 mod logging;
 mod metrics;
+mod notices;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ pub use decision_log::{Destination, Event, LogError, Settings as DecisionLogSett
 pub use introspection::{IntrospectionCounts, IntrospectionMetrics, Kept};
 pub use logging::{Format, Settings as LogSettings, init as init_logging};
 pub use metrics::{Counter, Metrics};
+pub use notices::{EventMetrics, StatusListMetrics};
 
 use crate::{
     authorize::DecisionId,

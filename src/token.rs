@@ -30,6 +30,7 @@ mod signing;
 mod statement;
 mod status_list;
 mod time;
+mod untrusted;
 mod verify;
 
 use std::sync::Arc;
@@ -52,7 +53,8 @@ pub use self::{
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
     signing::SigningKey,
     status_list::{
-        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+        NotAnOrigin, Origin, Status, StatusError, StatusList, StatusListError, StatusListLimits, StatusListUse,
+        StatusReference, Statuses, check_status,
     },
     time::UnixTime,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},

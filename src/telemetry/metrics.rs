@@ -18,7 +18,12 @@ use prometheus_client::{
 
 pub use prometheus_client::metrics::counter::Counter;
 
-use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics};
+use super::{
+    Record,
+    decision_log::DecisionLog,
+    introspection::IntrospectionMetrics,
+    notices::{EventMetrics, StatusListMetrics},
+};
 use crate::snapshot::Handle;
 
 /// All metrics of the process.
@@ -34,6 +39,8 @@ pub struct Metrics {
     connections: Gauge,
     token_cache: (Counter, Counter),
     introspection: IntrospectionMetrics,
+    status_lists: StatusListMetrics,
+    events: EventMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -105,6 +112,8 @@ impl Metrics {
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         let introspection = IntrospectionMetrics::register(ours);
+        let status_lists = StatusListMetrics::register(ours);
+        let events = EventMetrics::register(ours);
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
             registry,
@@ -117,6 +126,8 @@ impl Metrics {
             connections,
             token_cache,
             introspection,
+            status_lists,
+            events,
         }
     }
 
@@ -147,6 +158,18 @@ impl Metrics {
     #[must_use]
     pub fn introspection(&self) -> IntrospectionMetrics {
         self.introspection.clone()
+    }
+
+    /// The counts of status lists, for the one who holds them.
+    #[must_use]
+    pub fn status_lists(&self) -> StatusListMetrics {
+        self.status_lists.clone()
+    }
+
+    /// The counts of what issuers push, for the door that takes it.
+    #[must_use]
+    pub fn events(&self) -> EventMetrics {
+        self.events.clone()
     }
 
     /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.

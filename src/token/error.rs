@@ -1,13 +1,11 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-use std::fmt;
-
-use super::{algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault};
-
-/// Text that a token claims, made safe for a log line: ASCII, escaped, at most 64 characters of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Untrusted(String);
+pub use super::untrusted::Untrusted;
+use super::{
+    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, status_list::StatusError,
+    untrusted::OrAbsent,
+};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -317,14 +315,16 @@ pub enum TokenError {
         issuer: String,
     },
 
+    // status
+    /// What its status list says about the token, or that there is none at hand.
+    #[error("{0}")]
+    Status(StatusError),
+
     // introspection
     /// The issuer was asked about the token, or could not be.
     #[error("{0}")]
     Introspection(IntrospectionError),
 }
-
-/// Shows a value that a token may lack.
-struct OrAbsent<'a>(Option<&'a Untrusted>);
 
 // === impl TokenError ===
 
@@ -391,6 +391,7 @@ impl TokenError {
             Self::SenderConstrained => "sender_constrained",
             Self::StatusMalformed { .. } => "status_malformed",
             Self::StatusListElsewhere { .. } => "status_list_elsewhere",
+            Self::Status(error) => error.code(),
             Self::Introspection(error) => error.code(),
         }
     }
@@ -442,6 +443,7 @@ impl TokenError {
             | Self::SenderConstrained
             | Self::StatusMalformed { .. }
             | Self::StatusListElsewhere { .. } => "claims",
+            Self::Status(_) => "status",
             Self::Introspection(_) => "introspection",
         }
     }
@@ -452,6 +454,7 @@ impl TokenError {
         match self {
             Self::KeysNeverHad { .. } => Fault::Keys,
             Self::Introspection(error) => error.fault(),
+            Self::Status(StatusError::Unavailable { .. }) => Fault::Issuer,
             _ => Fault::Token,
         }
     }
@@ -464,43 +467,6 @@ impl TokenError {
             Self::UnknownKey { issuer, .. } => issuer.as_deref(),
             Self::Introspection(error) => error.wants_keys_of(),
             _ => None,
-        }
-    }
-}
-
-// === impl Untrusted ===
-
-impl Untrusted {
-    const MAX_CHARACTERS: usize = 64;
-
-    pub(super) fn new(text: &str) -> Self {
-        let mut shown: String = text.chars().take(Self::MAX_CHARACTERS).flat_map(char::escape_default).collect();
-        if text.chars().nth(Self::MAX_CHARACTERS).is_some() {
-            shown.push_str("...");
-        }
-        Self(shown)
-    }
-}
-
-impl fmt::Display for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.0)
-    }
-}
-
-impl fmt::Debug for Untrusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-// === impl OrAbsent ===
-
-impl fmt::Display for OrAbsent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(text) => text.fmt(f),
-            None => f.write_str("absent"),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 pub use self::origin::{NotAnOrigin, Origin};
 use super::{
+    claims::VerifiedClaims,
     compact::{Limits, RawToken, decode_base64url},
     error::{TokenError, Untrusted},
     keys::KeySet,
@@ -68,6 +69,40 @@ pub enum Status {
     Other(u8),
 }
 
+/// Whoever holds lists.
+pub trait Statuses: fmt::Debug + Send + Sync {
+    /// The list that tokens of this issuer name, if it is at hand and may still be used, signed with one of `keys`.
+    fn list(&self, issuer: &str, uri: &Arc<str>, keys: &KeySet, now: UnixTime) -> Option<Arc<StatusList>>;
+}
+
+/// Why a token does not pass its status list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatusError {
+    /// 1.
+    #[error("the issuer's status list says that the token is invalid: it was revoked")]
+    Invalid,
+    /// 2.
+    #[error("the issuer's status list says that the token is suspended")]
+    Suspended,
+    /// 3 and more.
+    #[error("the issuer's status list gives the token the status {0}, which has no meaning here")]
+    Other(u8),
+    /// The list says nothing about this token.
+    #[error("the token's place in its status list is {index}, which is outside of it")]
+    Outside {
+        /// The token's `idx`.
+        index: u64,
+    },
+    /// The list is not at hand.
+    #[error("the status list of the token is not at hand")]
+    Unavailable {
+        /// The configured issuer.
+        issuer: String,
+        /// Where the list is.
+        uri: Arc<str>,
+    },
+}
+
 /// Why a list was refused: the first check that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatusListError {
@@ -116,6 +151,28 @@ impl Default for StatusListLimits {
     /// 4 MiB as sent, and 8 MiB unpacked: 64 million statuses of one bit.
     fn default() -> Self {
         Self { token_bytes: 4 << 20, list_bytes: 8 << 20 }
+    }
+}
+
+/// Holds a token against its status list, if it names one. To be asked on every request.
+///
+/// # Errors
+/// [`StatusError`]: its status is not `VALID`, or cannot be known.
+pub fn check_status(
+    claims: &VerifiedClaims,
+    statuses: &dyn Statuses,
+    keys: Option<&KeySet>,
+    now: UnixTime,
+) -> Result<(), StatusError> {
+    let Some(StatusReference { uri, index }) = claims.status() else { return Ok(()) };
+    let list = keys.and_then(|keys| statuses.list(claims.issuer(), uri, keys, now));
+    let unavailable = || StatusError::Unavailable { issuer: claims.issuer().to_owned(), uri: Arc::clone(uri) };
+    match list.ok_or_else(unavailable)?.at(*index) {
+        Some(Status::Valid) => Ok(()),
+        Some(Status::Invalid) => Err(StatusError::Invalid),
+        Some(Status::Suspended) => Err(StatusError::Suspended),
+        Some(Status::Other(status)) => Err(StatusError::Other(status)),
+        None => Err(StatusError::Outside { index: *index }),
     }
 }
 
@@ -286,19 +343,34 @@ fn ttl(claims: &Map<String, Value>) -> Result<Option<Duration>, StatusListError>
     seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or(StatusListError::TtlMalformed)
 }
 
-// === impl Status ===
+// === impl StatusError ===
 
-impl Status {
-    /// May a token with this status pass?
+impl StatusError {
+    /// Stable `snake_case` code.
     #[must_use]
-    pub fn is_valid(self) -> bool {
-        self == Self::Valid
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid => "status_invalid",
+            Self::Suspended => "status_suspended",
+            Self::Other(_) => "status_unknown",
+            Self::Outside { .. } => "status_outside_of_list",
+            Self::Unavailable { .. } => "status_list_unavailable",
+        }
     }
 }
 
 // === impl StatusListError ===
 
 impl StatusListError {
+    /// The configured issuer, when fresh keys of it might change the answer.
+    #[must_use]
+    pub fn wants_keys_of(&self) -> Option<&str> {
+        match self {
+            Self::Token(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
     /// Stable `snake_case` code.
     #[must_use]
     pub const fn code(&self) -> &'static str {

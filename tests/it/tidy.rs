@@ -12,7 +12,7 @@ use std::{
 use claimgate::token::RawToken;
 
 /// Each module with those it may use: DESIGN's table. `cli` may use all.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("path", &[]),
     ("request", &["path"]),
     ("shutdown", &[]),
@@ -26,6 +26,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("outbound", &["policy"]),
     ("fetch", &["state", "outbound"]),
     ("reload", &["shutdown", "state", "token", "policy", "snapshot", "outbound", "fetch"]),
+    ("status_lists", &["token", "snapshot", "telemetry", "fetch"]),
     ("introspection", &["state", "token", "input", "snapshot", "telemetry", "fetch"]),
     (
         "serve",
@@ -40,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "authorize",
             "telemetry",
             "introspection",
+            "status_lists",
         ],
     ),
     ("config", &["state", "token", "policy", "snapshot", "telemetry", "outbound", "fetch", "reload", "serve"]),
