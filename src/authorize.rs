@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, TokenError},
+    token::{self, Caller, Fault, RawToken, Revocations, Revoked, Statuses, TokenError, VerifiedClaims},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -68,6 +68,9 @@ pub enum DenyReason {
     /// A token that did not verify.
     #[error("{0}")]
     Token(TokenError),
+    /// The token was good when it was issued, and was taken back since.
+    #[error("{0}")]
+    Revoked(Revoked),
     /// Policy said `false`, or an object whose `allow` is `false`.
     #[error("policy denied the request")]
     Policy,
@@ -101,6 +104,35 @@ pub fn identify(snapshot: &Snapshot, presented: Option<&RawToken>, now: SystemTi
             .map(|claims| Caller::Verified(Arc::new(claims)))
             .map_err(DenyReason::Token),
     }
+}
+
+/// What may have changed about a token since it was issued, and is asked on every request.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// Revocations that arrived while the program runs. Those of the watched file are in the snapshot.
+    pub revocations: &'a dyn Revocations,
+    /// Status lists at hand.
+    pub statuses: &'a dyn Statuses,
+}
+
+/// May a caller whose token verified be let in now? Asked on every request, also when the token was verified before:
+/// time, which the token itself tells about, is checked elsewhere.
+///
+/// # Errors
+/// [`DenyReason::Revoked`], or [`DenyReason::Token`] with what its status list says.
+pub fn admit(
+    snapshot: &Snapshot,
+    claims: &VerifiedClaims,
+    world: World<'_>,
+    now: SystemTime,
+) -> Result<(), DenyReason> {
+    let known: [&dyn Revocations; 2] = [world.revocations, &*snapshot.revocations];
+    if let Some(revoked) = known.into_iter().find_map(|known| known.find(claims, now.into())) {
+        return Err(DenyReason::Revoked(revoked));
+    }
+    let keys = snapshot.keys.get(claims.issuer()).map(AsRef::as_ref);
+    let status = token::check_status(claims, world.statuses, keys, now.into());
+    status.map_err(|error| DenyReason::Token(TokenError::Status(error)))
 }
 
 /// Turns what the engine said into a verdict. Everything that is not a clear yes is a no.
@@ -214,6 +246,7 @@ impl DenyReason {
         match self {
             Self::NoToken => "no_token",
             Self::Token(error) => error.code(),
+            Self::Revoked(revoked) => revoked.kind.code(),
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
             Self::NotADecision(_) => "decision_malformed",
@@ -227,7 +260,7 @@ impl DenyReason {
     #[must_use]
     pub fn is_unauthenticated(&self) -> bool {
         match self {
-            Self::NoToken => true,
+            Self::NoToken | Self::Revoked(_) => true,
             Self::Token(error) => error.fault() == Fault::Token,
             _ => false,
         }

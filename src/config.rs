@@ -6,7 +6,7 @@
 //! section    typed reading of one mapping; unknown and repeated keys
 //! units      `30s`, `8KiB`
 //! problem    what is wrong, where, and what was probably meant
-//! issuers, world, doors, logs, transport   the schema: one function per part
+//! issuers, notices, world, doors, logs, transport   the schema: one function per part
 //! ```
 //!
 //! The settings types belong to the modules that use them; nothing here decides what a setting does. Every key is
@@ -15,6 +15,7 @@
 mod doors;
 mod issuers;
 mod logs;
+mod notices;
 mod overrides;
 mod problem;
 mod section;
@@ -127,9 +128,10 @@ fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) ->
 
 /// The schema.
 fn read(mut root: Section<'_>) -> Settings {
-    let serve = doors::read(&mut root);
+    let (mut serve, mode) = doors::read(&mut root);
     let issuers_written = root.has("issuers");
-    let profiles = issuers::read(&mut root);
+    let tenant_claim = root.section("revocation").text("tenant_claim");
+    let mut profiles = issuers::read(&mut root, tenant_claim.as_ref().map(|text| text.text.as_str()));
     if profiles.is_empty()
         && root.is_mapping()
         && !root.concerns("issuers")
@@ -143,7 +145,9 @@ fn read(mut root: Section<'_>) -> Settings {
         );
         root.problem(Code::MissingKey, "issuers", message);
     }
-    let mut reload = reload::Settings { profiles, ..world::read(&mut root) };
+    let transmitters;
+    (serve.events, transmitters) = notices::read_events(&mut root, mode, &serve, &mut profiles);
+    let mut reload = reload::Settings { profiles, transmitters, ..world::read(&mut root) };
     let decision_log = logs::read_decision_log(&mut root);
     let log = logs::read_log(&mut root);
     root.finish();
@@ -162,7 +166,8 @@ fn pin(
 ) {
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
-    pinned.set("token", &(&serve.token_sources, &serve.realm));
+    pinned.set("events", &serve.events);
+    pinned.set("token", &(&serve.token_sources, &serve.realm, &serve.status_lists));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

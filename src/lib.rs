@@ -32,6 +32,7 @@
 //! | 3 | [`authorize`] | outcome + caller → `Decision`; the only place that makes a `Permit` |
 //! | 4 | [`telemetry`] | decision log, metrics, log set-up |
 //! | 4 | [`outbound`] | the requests that policies send (`http.send`): who may be asked, and for how much |
+//! | 4 | [`revocation`] | tokens that were taken back while the program runs, and their journal |
 //! | 4 | [`fetch`] | the requests that claimgate itself sends: guarded, bounded, with certificates of the operator |
 //! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
 //! | 4 | [`introspection`] | asks issuers about tokens (RFC 7662): opaque ones, and for second opinions |
@@ -69,6 +70,7 @@ pub mod outbound;
 
 pub mod fetch;
 pub mod reload;
+pub mod revocation;
 pub mod telemetry;
 
 pub mod introspection;

@@ -1,17 +1,20 @@
 //! Wire ↔ types. The only user of `axum`.
 //!
 //! A door translates one protocol: it reads a request, asks the layers below, and writes their answer. Doors
-//! (`opa`, `forward_auth`, `admin`) never import one another; what they share stands beside them. No decision is made
+//! (`opa`, `forward_auth`, `events`, `admin`) never import one another; what they share stands beside them. No decision is made
 //! here: what is allowed comes from [`crate::authorize`], or, on the OPA door, from policy itself.
 //!
 //! The data plane (`Settings::listen`) serves the OPA and forward-auth doors, the admin listener serves health, metrics
 //! and status. They never share a listener, because the data plane faces applications and the admin listener operators.
+//! What issuers push (`events`) comes in through a third one, which is open only when it is configured.
 
 mod admin;
 mod answer;
 mod body;
 mod connections;
+mod credential;
 mod evaluate;
+mod events;
 mod forward_auth;
 mod health;
 mod identity;
@@ -43,14 +46,24 @@ use tokio::sync::{Semaphore, watch};
 
 use self::{
     answer::Answer,
+    events::Events,
     identity::Challenges,
     listener::{Drain, Handler, Listener, Peer},
 };
 pub use self::{
+    credential::read as read_credential,
     json::Malformed,
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
-use crate::{introspection::Introspection, policy::DataPath, shutdown, snapshot, telemetry::Telemetry};
+use crate::{
+    authorize::World,
+    introspection::Introspection,
+    policy::DataPath,
+    revocation::Store,
+    shutdown, snapshot,
+    status_lists::{self, StatusLists},
+    telemetry::Telemetry,
+};
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +125,15 @@ pub struct Limits {
     pub json_depth: usize,
 }
 
+/// The door for logout tokens and security event tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsSettings {
+    /// Where issuers reach it.
+    pub listen: Listen,
+    /// A file with the credential that transmitters present with each security event token; `None`: none is asked for.
+    pub authorization_file: Option<PathBuf>,
+}
+
 /// Everything about the doors.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -119,12 +141,16 @@ pub struct Settings {
     pub listen: Vec<Listen>,
     /// The admin listener; `None`: none.
     pub admin: Option<Listen>,
+    /// The listener for what issuers push; `None`: none.
+    pub events: Option<EventsSettings>,
     /// Sizes and times.
     pub limits: Limits,
     /// Where tokens may stand.
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// How the status lists that tokens name are fetched and held.
+    pub status_lists: status_lists::Settings,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -163,6 +189,7 @@ pub struct BindError {
 pub struct Bound {
     data: Vec<Listener>,
     admin: Option<Listener>,
+    events: Option<Listener>,
 }
 
 /// Reads the body of `POST /v1/data` and gives its `input`; pure, so that it can be tested with any bytes.
@@ -186,7 +213,11 @@ pub async fn bind(settings: &Settings) -> Result<Bound, BindError> {
         Some(listen) => Some(Listener::open(listen).await?),
         None => None,
     };
-    Ok(Bound { data, admin })
+    let events = match &settings.events {
+        Some(events) => Some(Listener::open(&events.listen).await?),
+        None => None,
+    };
+    Ok(Bound { data, admin, events })
 }
 
 /// What every door holds.
@@ -198,7 +229,10 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    revocations: Arc<Store>,
     introspection: Introspection,
+    status_lists: Arc<StatusLists>,
+    events: Events,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -239,6 +273,12 @@ impl Bound {
         self.admin.as_ref().map(|listener| listener.address().to_owned())
     }
 
+    /// Address of the listener for issuers as bound.
+    #[must_use]
+    pub fn events_address(&self) -> Option<String> {
+        self.events.as_ref().map(|listener| listener.address().to_owned())
+    }
+
     /// Serves until the shutdown began and the drain ended. `true` when everything drained inside the deadline.
     ///
     /// The drain: "not ready" at once; after `shutdown_wait` the data plane closes its listeners and lets requests under
@@ -248,11 +288,12 @@ impl Bound {
         settings: Settings,
         snapshots: snapshot::Handle,
         telemetry: Telemetry,
+        revocations: Arc<Store>,
         mut shutdown: shutdown::Signal,
     ) -> bool {
         let limits = settings.limits.clone();
         let (wait, grace) = (settings.shutdown_wait, settings.shutdown_grace);
-        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), shutdown.clone()));
+        let app = Arc::new(App::new(settings, snapshots, telemetry.clone(), revocations, shutdown.clone()));
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
@@ -262,6 +303,12 @@ impl Bound {
         for listener in self.data {
             let (plane, limits, telemetry, stop) =
                 (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
+            data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
+        }
+        if let Some(listener) = self.events {
+            let routes = TowerToHyperService::new(events::routes().with_state(Arc::clone(&app)));
+            let plane = Plane { app: Arc::clone(&app), routes, label: events::label };
+            let (limits, telemetry, stop) = (limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
         }
         let admin = self.admin.map(|listener| {
@@ -289,15 +336,28 @@ impl Bound {
 // === impl App ===
 
 impl App {
-    fn new(settings: Settings, snapshots: snapshot::Handle, telemetry: Telemetry, shutdown: shutdown::Signal) -> Self {
+    fn new(
+        settings: Settings,
+        snapshots: snapshot::Handle,
+        telemetry: Telemetry,
+        revocations: Arc<Store>,
+        shutdown: shutdown::Signal,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             challenges: Challenges::new(&settings.realm),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
+            events: Events::new(settings.events.as_ref(), telemetry.metrics().events()),
+            status_lists: StatusLists::new(
+                settings.status_lists.clone(),
+                snapshots.clone(),
+                telemetry.metrics().status_lists(),
+            ),
             settings,
             snapshots,
             telemetry,
+            revocations,
             shutdown,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             blocking: Arc::new(Semaphore::new((cores * 4).max(8))),
@@ -305,6 +365,11 @@ impl App {
             warned_of_peer: AtomicBool::new(false),
             started: SystemTime::now(),
         }
+    }
+
+    /// What is asked about a token on every request, beside the snapshot.
+    fn world(&self) -> World<'_> {
+        World { revocations: &*self.revocations, statuses: &*self.status_lists }
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     policy::{Entrypoint, PolicySet},
-    token::{KeyRing, Profiles},
+    token::{KeyRing, Profiles, RevocationSet},
 };
 
 /// Requests for keys that may wait for `reload`; more are answered with "no" at once.
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub subject: Option<SubjectSource>,
     /// May a request without a token reach policy?
     pub anonymous: Anonymous,
+    /// What the revocation file takes back.
+    pub revocations: Arc<RevocationSet>,
 }
 
 /// What happens to a request that carries no token.

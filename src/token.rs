@@ -25,6 +25,8 @@ mod keys;
 mod lint;
 mod logout;
 mod profile;
+mod profiles;
+mod revocation;
 mod signature;
 mod signing;
 mod statement;
@@ -39,8 +41,8 @@ pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
-    error::{Fault, TokenError, Untrusted},
-    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
+    error::{Fault, TokenError},
+    event::{Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
@@ -50,13 +52,19 @@ pub use self::{
     keys::{DroppedKey, KeyRing, KeySet, KeySetError},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
-    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings, Profiles},
+    profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},
+    profiles::Profiles,
+    revocation::{
+        MOST_ENTRIES, Mark, Revocation, RevocationDigest, RevocationFault, RevocationKey, RevocationKind,
+        RevocationSet, Revocations, Revoked, Target, find_revocation, parse_revocation_file, parse_revocations,
+    },
     signing::SigningKey,
     status_list::{
         NotAnOrigin, Origin, Status, StatusError, StatusList, StatusListError, StatusListLimits, StatusListUse,
         StatusReference, Statuses, check_status,
     },
     time::UnixTime,
+    untrusted::Untrusted,
     verify::{STEPS, StepPassed, verify, verify_explained, verify_signature_only},
 };
 

@@ -17,6 +17,7 @@ use super::{Exit, STACK_BYTES, output, settings};
 use crate::{
     config::{Origin, Settings},
     reload::{self, Reconfigure},
+    revocation::{DEFAULT_MAX_ENTRIES, Store},
     serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
     snapshot::{Handle, Problem},
@@ -64,6 +65,8 @@ pub(super) struct Ready {
     pub(super) listen: Vec<String>,
     /// Address of the admin listener as bound.
     pub(super) admin: Option<String>,
+    /// Address of the listener for issuers as bound.
+    pub(super) events: Option<String>,
     /// Revision of the snapshot.
     pub(super) revision: String,
 }
@@ -102,6 +105,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         tracing::info!(
             listen = ready.listen.join(", "),
             admin = ready.admin.as_deref().unwrap_or("none"),
+            events = ready.events.as_deref().unwrap_or("none"),
             revision = ready.revision,
             version = env!("CARGO_PKG_VERSION"),
             started_in_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -175,6 +179,7 @@ async fn start_and_serve(
         started = started => started.map_err(Failure::Load)?,
         () = told.begun() => return Err(Failure::Interrupted),
     };
+    let revocations = Arc::new(Store::in_memory(DEFAULT_MAX_ENTRIES));
     let telemetry = Telemetry::new(settings.decision_log, snapshots.clone())?;
     let bound = serve::bind(&settings.serve).await.map_err(|error| {
         let flag = flag_of(&error, &settings.serve);
@@ -188,7 +193,7 @@ async fn start_and_serve(
 
     ready(&describe(&bound, &snapshots));
     tokio::select! {
-        drained = bound.serve(settings.serve, snapshots, telemetry.clone(), told) => {
+        drained = bound.serve(settings.serve, snapshots, telemetry.clone(), revocations, told) => {
             if !drained {
                 tracing::warn!("requests were still under way when `shutdown.grace` ended; their connections were closed");
             }
@@ -199,7 +204,12 @@ async fn start_and_serve(
 }
 
 fn describe(bound: &Bound, snapshots: &Handle) -> Ready {
-    Ready { listen: bound.addresses(), admin: bound.admin_address(), revision: snapshots.current().revision.clone() }
+    Ready {
+        listen: bound.addresses(),
+        admin: bound.admin_address(),
+        events: bound.events_address(),
+        revision: snapshots.current().revision.clone(),
+    }
 }
 
 /// The first SIGTERM or SIGINT begins the drain, the second ends it.

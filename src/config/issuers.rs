@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    notices,
     problem::{Code, list},
     section::{Section, Text},
     transport,
@@ -57,7 +58,9 @@ const REMOTE_ONLY: [&str; 9] = [
 ];
 
 /// Reads the whole list. Items with problems are reported and left out.
-pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
+///
+/// `tenant_claim` is the same for all of them: a tenant is revoked whichever issuer its tokens are from.
+pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(IssuerProfile, KeySource)> {
     let mut profiles: Vec<(IssuerProfile, KeySource)> = Vec::new();
     for mut section in root.sections("issuers") {
         if !section.is_mapping() {
@@ -70,6 +73,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Vec<(IssuerProfile, KeySource)> {
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
+        let settings = ProfileSettings { tenant_claim: tenant_claim.map(str::to_owned), ..settings };
         if let (false, Some(keys)) = (section.has_problems(), keys) {
             match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
@@ -125,6 +129,10 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         types: types.into_iter().map(|typ| normal_type(&typ.text)).collect(),
         leeway: section.duration("leeway", Duration::from_secs(30), Duration::ZERO..=GREATEST_LEEWAY),
         max_lifetime: section.duration("max_lifetime", DAY, Duration::from_secs(1)..=DAY * 366),
+        max_age: Some(section.duration("max_age", Duration::ZERO, Duration::ZERO..=DAY * 366))
+            .filter(|age| !age.is_zero()),
+        max_claims: section.count("max_claims", 1000, 8..=1000),
+        max_array: section.count("max_array", 1000, 1..=1000),
         required_claims: plain(section.texts("required_claims", &[]))
             .into_iter()
             .filter(|claim| !ALWAYS_REQUIRED.contains(&claim.as_str()))
@@ -133,13 +141,15 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         rename: claims.text_map("rename"),
         key_origin: origin,
         introspection: None,
+        logout: notices::read_logout(section),
+        status_lists: notices::read_status_use(section),
         ..ProfileSettings::default()
     };
     claims.finish();
     settings
 }
 
-fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
+pub(super) fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
     let names = section.texts("algorithms", &DEFAULT_ALGORITHMS);
     if names.is_empty() && !section.concerns("algorithms") {
         let message = "it is empty, so no token could pass; leave it out for the defaults, or name at least one";
@@ -168,7 +178,7 @@ fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
 }
 
 /// Exactly one source of keys.
-fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
+pub(super) fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
     let discovery = section.flag_or_text("discovery");
     let mut jwks = section.section("jwks");
     let local_knob = REMOTE_ONLY.into_iter().find(|key| jwks.has(key));

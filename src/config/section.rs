@@ -117,6 +117,11 @@ impl<'r> Section<'r> {
         (!matches!(entry.node.value, Value::Null)).then_some(entry.node)
     }
 
+    /// Leaves a value aside, about which everything is said already.
+    pub(super) fn discard(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+
     fn key(&self, key: &str) -> String {
         join(&self.path, key)
     }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     shutdown,
     snapshot::{self, Handle, Health, KeyHealth, KeyRequest, Problem, Publisher, Snapshot},
-    token::{IssuerProfile, KeyRing, KeySet},
+    token::{IssuerProfile, KeyRing, KeySet, RevocationSet},
 };
 
 /// Messages that may wait for the publisher, which never waits itself.
@@ -48,6 +48,7 @@ struct Writer {
 struct State {
     world: Loaded,
     keys: KeyRing,
+    revocations: Arc<RevocationSet>,
 }
 
 /// The tasks that hold remote keys.
@@ -78,7 +79,8 @@ pub(super) async fn start(
     let to_load = Arc::clone(&settings);
     let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
-    let mut state = State { keys: KeyRing::default(), world: first.0.clone() };
+    let revocations = Arc::new(RevocationSet::default());
+    let mut state = State { keys: KeyRing::default(), world: first.0.clone(), revocations };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
     for (issuer, keys) in &state.world.local_keys {
         state.keys.insert(issuer.clone(), Arc::clone(keys));
@@ -299,6 +301,7 @@ impl State {
             keys: Arc::new(self.keys.clone()),
             subject: self.world.subject.clone(),
             anonymous: self.world.anonymous,
+            revocations: Arc::clone(&self.revocations),
         }
     }
 
@@ -315,7 +318,10 @@ impl State {
             let keys = self.keys.get(profile.issuer());
             field(keys.map_or("none", |keys| keys.digest()));
         }
-        field(&format!("{:?}", self.world.profiles.transmitters()));
+        for transmitter in self.world.profiles.transmitters() {
+            field(&format!("{transmitter:?}"));
+            field(self.keys.get(&transmitter.issuer).map_or("none", |keys| keys.digest()));
+        }
         field(&format!("{:?}", self.world.entrypoint));
         field(&format!("{:?}", self.world.anonymous));
         field(&format!("{:?}", self.world.subject));

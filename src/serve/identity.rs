@@ -21,7 +21,7 @@ use crate::{
     input::KnownCaller,
     request::parse_query,
     snapshot::Snapshot,
-    token::RawToken,
+    token::{Caller, RawToken, StatusError, TokenError},
 };
 
 /// A caller, and the snapshot that it was verified against: the rest of the request uses the same one.
@@ -109,8 +109,8 @@ pub(super) async fn identify(
     match result {
         Ok(caller) => Ok(Identified { snapshot, caller, verification }),
         Err(reason) => {
-            if let DenyReason::Token(error) = &reason {
-                app.telemetry.metrics().verification_failed(error.code());
+            if matches!(reason, DenyReason::Token(_) | DenyReason::Revoked(_)) {
+                app.telemetry.metrics().verification_failed(reason.code());
             }
             Err(unidentified(snapshot, Cause::Denied(reason), verification))
         }
@@ -121,11 +121,27 @@ pub(super) async fn identify(
 async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> Result<KnownCaller, DenyReason> {
     let now = SystemTime::now();
     let Some(raw) = presented else { return authorize::identify(snapshot, None, now).map(KnownCaller::new) };
-    if let Some(asked) = app.introspection.identify(snapshot, raw, now).await {
-        return asked.map_err(DenyReason::Token);
+    let known = match app.introspection.identify(snapshot, raw, now).await {
+        Some(asked) => asked.map_err(DenyReason::Token)?,
+        None => {
+            let known = app.tokens.identify(snapshot, raw, now)?;
+            app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
+            known
+        }
+    };
+    // Last, whoever vouched for the token and however long ago: what the world has said about it since. Asking an issuer
+    // takes time, so this is not the `now` from above.
+    if let Caller::Verified(claims) = known.caller() {
+        let admit = || authorize::admit(snapshot, claims, app.world(), SystemTime::now());
+        match admit() {
+            Err(DenyReason::Token(TokenError::Status(StatusError::Unavailable { issuer, uri })))
+                if app.status_lists.fetch(&issuer, &uri).await =>
+            {
+                admit()?;
+            }
+            admitted => admitted?,
+        }
     }
-    let known = app.tokens.identify(snapshot, raw, now)?;
-    app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
     Ok(known)
 }
 

@@ -1,7 +1,8 @@
 //! Tokens that were verified a moment ago. A hit saves the parsing and the signature; it never changes an answer.
 //!
 //! An entry is found by SHA-256 over the whole token and counts only with the very profiles and keys it was made with.
-//! What time alone can change, the dates, is checked on every hit. Refusals are not remembered, so a key that arrives
+//! What time alone can change, the dates, is checked on every hit; what the world may have said about the token since is
+//! for [`authorize::admit`], which is asked on every request. Refusals are not remembered, so a key that arrives
 //! late helps at once, and a flood of bad tokens pushes nothing out. Bounded by entries and by bytes.
 
 use std::{sync::Arc, time::SystemTime};
@@ -117,16 +118,23 @@ impl Weighter<Fingerprint, Entry> for Weight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::{
+        cell::Cell,
+        time::{Duration, UNIX_EPOCH},
+    };
 
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::{
+        authorize::World,
         policy::{PolicySet, Settings},
         snapshot::Anonymous,
-        token::{Algorithm, IssuerProfile, KeyOrigin, KeyRing, ProfileSettings, SigningKey},
+        token::{
+            Algorithm, IssuerProfile, KeyOrigin, KeyRing, ProfileSettings, Revocation, RevocationKind, RevocationSet,
+            SigningKey, Target, UnixTime,
+        },
     };
 
     const ISSUER: &str = "https://idp.example";
@@ -143,6 +151,7 @@ mod tests {
             audiences: vec![audience.to_owned()],
             algorithms: vec![Algorithm::ES256],
             keep: vec!["role".to_owned()],
+            tenant_claim: Some("org".to_owned()),
             ..ProfileSettings::default()
         };
         Arc::new(Profiles::new(vec![IssuerProfile::new(profile).unwrap()]).unwrap())
@@ -167,23 +176,26 @@ mod tests {
             keys: Arc::new(ring),
             subject: None,
             anonymous: Anonymous::Deny,
+            revocations: Arc::default(),
         }
     }
 
     /// Tokens and worlds to choose from.
-    struct World {
+    struct Cases {
         tokens: Vec<RawToken>,
         snapshots: Vec<Snapshot>,
     }
 
-    impl World {
+    impl Cases {
         fn new() -> Self {
             let (one, other) = (SigningKey::generate_es256("k").unwrap(), SigningKey::generate_es256("k").unwrap());
             let token = |signer: &SigningKey, changes: Value| {
                 let mut claims = json!({"iss": ISSUER, "aud": "folders", "sub": "alice", "role": "vp",
-                    "iat": START, "exp": START + 300});
-                claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-                signer.sign("at+jwt", claims.as_object().unwrap()).unwrap()
+                    "iat": START, "exp": START + 300, "jti": "one", "sid": "session", "client_id": "app", "org": "acme"});
+                let claims = claims.as_object_mut().unwrap();
+                claims.extend(changes.as_object().unwrap().clone());
+                claims.retain(|_, value| !value.is_null());
+                signer.sign("at+jwt", claims).unwrap()
             };
             let good = token(&one, json!({}));
             let mut forged = token(&one, json!({"sub": "eve"})).rsplit_once('.').unwrap().0.to_owned();
@@ -196,11 +208,18 @@ mod tests {
                 token(&one, json!({"nbf": START + 120})),
                 token(&one, json!({"aud": ["payroll", "folders"]})),
                 token(&one, json!({"aud": "payroll"})),
+                token(&one, json!({"iat": null, "jti": "two"})),
+                token(
+                    &one,
+                    json!({"iat": START - 100, "jti": "two", "sub": "bob", "sid": "other", "org": ["umbrella", 7]}),
+                ),
                 token(&other, json!({})),
                 token(&one, json!({"iss": "https://other.example"})),
             ];
             let (folders, payroll) = (profiles("folders"), profiles("payroll"));
             let (first, second) = (keys(&one), keys(&other));
+            let mut in_file = RevocationSet::default();
+            in_file.insert(&entry(RevocationKind::Session, "session", Some(0)), UnixTime(0));
             let snapshots = vec![
                 snapshot(&folders, Some(&first)),
                 snapshot(&folders, Some(&second)),
@@ -208,9 +227,37 @@ mod tests {
                 snapshot(&folders, None),
                 // The same keys, read again.
                 snapshot(&folders, Some(&keys(&one))),
+                // A revocation file that appears and disappears.
+                Snapshot { revocations: Arc::new(in_file), ..snapshot(&folders, Some(&first)) },
             ];
             Self { tokens: texts.into_iter().map(RawToken::new).collect(), snapshots }
         }
+    }
+
+    /// An entry about one of the tokens' names, with an epoch so long after the start.
+    fn entry(kind: RevocationKind, value: &str, later: Option<u64>) -> Revocation {
+        let target = Target::from_parts(kind, ISSUER.to_owned(), value.to_owned());
+        let valid_after = later.map(|later| i64::try_from(START + later).unwrap());
+        Revocation { target, valid_after, expires_at: None }
+    }
+
+    fn entries() -> impl Strategy<Value = Revocation> {
+        let names = [
+            (RevocationKind::Token, &["one", "two", "three"][..]),
+            (RevocationKind::Subject, &["alice", "bob", "eve"]),
+            (RevocationKind::Session, &["session", "other"]),
+            (RevocationKind::Client, &["app", "web"]),
+            (RevocationKind::Tenant, &["acme", "7"]),
+            (RevocationKind::Issuer, &[""]),
+            (RevocationKind::Key, &["k", "l"]),
+        ];
+        let names: Vec<_> =
+            names.into_iter().flat_map(|(kind, names)| names.iter().map(move |name| (kind, *name))).collect();
+        // Some epochs lie before the tokens' `iat`.
+        (0..names.len(), proptest::option::of(0_u64..400)).prop_map(move |(index, later)| {
+            let entry = entry(names[index].0, names[index].1, later);
+            Revocation { valid_after: entry.valid_after.map(|epoch| epoch - 150), ..entry }
+        })
     }
 
     fn shown(result: Result<KnownCaller, DenyReason>) -> String {
@@ -222,29 +269,49 @@ mod tests {
 
     #[test]
     fn a_cache_never_changes_an_answer() {
-        let world = World::new();
-        let step = (0..world.tokens.len(), 0..world.snapshots.len(), 0_u64..400);
+        let world = Cases::new();
+        // Mostly the same tokens in the same world, or nothing would ever be found.
+        let token = prop_oneof![3 => prop_oneof![Just(0), Just(8), Just(9)], 2 => 0..world.tokens.len()];
+        let snapshot = prop_oneof![4 => Just(0), 1 => 0..world.snapshots.len()];
+        let later = prop_oneof![3 => 0_u64..300, 1 => 0_u64..400];
+        let step = (token, snapshot, later, proptest::option::weighted(0.1, entries()));
         let sequences = proptest::collection::vec(step, 1..40);
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 64, ..Default::default() });
+        let (hits, revoked) = (Cell::new(0), Cell::new(0));
         // Room for all, for two, and for nothing that fits.
         for (entries, bytes) in [(100, 1 << 20), (2, 1 << 20), (100, 64)] {
             let result = runner.run(&sequences, |sequence| {
                 let cache = cache(entries, bytes);
-                for (token, snapshot, later) in sequence {
+                let mut revocations = RevocationSet::default();
+                for (token, snapshot, later, entry) in sequence {
                     let (raw, snapshot) = (&world.tokens[token], &world.snapshots[snapshot]);
                     let now = UNIX_EPOCH + Duration::from_secs(START + later);
-                    let cached = shown(cache.identify(snapshot, raw, now));
-                    prop_assert_eq!(cached, shown(authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new)));
+                    if let Some(entry) = entry {
+                        revocations.insert(&entry, now.into());
+                    }
+                    let admitted = |known: Result<KnownCaller, DenyReason>| {
+                        let known = known?;
+                        let Caller::Verified(claims) = known.caller() else { panic!("nobody is anonymous here") };
+                        authorize::admit(snapshot, claims, World { revocations: &revocations, statuses: &() }, now)?;
+                        Ok(known)
+                    };
+                    let cached = shown(admitted(cache.identify(snapshot, raw, now)));
+                    let fresh = admitted(authorize::identify(snapshot, Some(raw), now).map(KnownCaller::new));
+                    revoked.set(revoked.get() + u64::from(matches!(fresh, Err(DenyReason::Revoked(_)))));
+                    prop_assert_eq!(cached, shown(fresh));
                 }
+                hits.set(hits.get() + cache.hits.get());
                 Ok(())
             });
             result.unwrap();
         }
+        let (hits, revoked) = (hits.get(), revoked.get());
+        assert!(hits > 50 && revoked > 50, "{hits} hits and {revoked} revocations prove little");
     }
 
     #[test]
     fn a_second_look_is_a_hit_and_a_refused_token_is_never_one() {
-        let world = World::new();
+        let world = Cases::new();
         let now = UNIX_EPOCH + Duration::from_secs(START);
         for (token, hits, misses) in [(0, 2, 1), (1, 0, 3)] {
             let cache = cache(100, 1 << 20);

@@ -156,6 +156,7 @@ fn snapshot(keys: Option<&Arc<KeySet>>) -> Snapshot {
         keys: Arc::new(ring),
         subject: None,
         anonymous: Anonymous::Deny,
+        revocations: Arc::default(),
     }
 }
 

@@ -25,6 +25,11 @@ pub struct VerifiedClaims {
     id: Option<String>,
     times: Times,
     key_id: Option<String>,
+    /// What revocation asks for beside the above; policy sees none of it unless it is projected.
+    session_id: Option<String>,
+    client_id: Option<String>,
+    authorized_party: Option<String>,
+    tenants: Vec<String>,
     status: Option<StatusReference>,
     claims: Map<String, Value>,
 }
@@ -148,6 +153,24 @@ impl Payload {
         Ok(scopes)
     }
 
+    /// The tenant claim: a string or an integer, or an array of them. A tenant that cannot be read could not be revoked.
+    fn tenants(&self, profile: &IssuerProfile) -> Result<Vec<String>, TokenError> {
+        let Some((claim, value)) = profile.tenant_claim().and_then(|claim| Some((claim, self.0.get(claim)?))) else {
+            return Ok(Vec::new());
+        };
+        let one = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+            _ => None,
+        };
+        let tenants = match value {
+            Value::Null => Some(Vec::new()),
+            Value::Array(many) => many.iter().map(one).collect(),
+            value => one(value).map(|tenant| vec![tenant]),
+        };
+        tenants.ok_or_else(|| TokenError::TenantMalformed { claim: claim.to_owned() })
+    }
+
     fn refuse_other_kinds(&self, explicitly_typed: bool) -> Result<(), TokenError> {
         match sign_of_other_kind(&self.0, explicitly_typed) {
             Some(sign) => Err(TokenError::NotAnAccessToken { sign }),
@@ -181,14 +204,16 @@ impl VerifiedClaims {
         };
         let subject = payload.subject()?;
         let id = payload.string("jti")?.map(str::to_owned);
-        payload.string("client_id")?;
-        payload.string("azp")?;
+        let [session_id, client_id, authorized_party] =
+            [payload.string("sid")?, payload.string("client_id")?, payload.string("azp")?]
+                .map(|claim| claim.map(str::to_owned));
+        let tenants = payload.tenants(profile)?;
         let scopes = payload.scopes()?;
         payload.refuse_missing(profile.required_claims())?;
         if payload.0.contains_key("cnf") {
             return Err(TokenError::SenderConstrained);
         }
-        let status = StatusReference::of_claims(&payload.0, profile)?;
+        let status = StatusReference::of_claims(&payload.0, profile).map_err(TokenError::Status)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
         Ok(Self {
@@ -199,6 +224,10 @@ impl VerifiedClaims {
             id,
             times,
             key_id: voucher.key_id().map(str::to_owned),
+            session_id,
+            client_id,
+            authorized_party,
+            tenants,
             status,
             claims,
         })
@@ -210,7 +239,7 @@ impl VerifiedClaims {
     /// # Errors
     /// What [`verify()`](super::verify()) would say at that time.
     pub fn check_times(&self, profile: &IssuerProfile, now: UnixTime) -> Result<(), TokenError> {
-        self.times.check(profile.leeway(), profile.max_lifetime(), now)
+        self.times.check(profile.time_rules(), now)
     }
 
     /// `iss`: the issuer profile's.
@@ -263,6 +292,29 @@ impl VerifiedClaims {
         self.key_id.as_deref()
     }
 
+    /// `sid`.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&str> {
+        self.session_id.as_deref()
+    }
+
+    /// The client that the token was issued to: `client_id`, or else `azp`.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.clients().next()
+    }
+
+    /// `client_id` and `azp`: each that is there.
+    pub fn clients(&self) -> impl Iterator<Item = &str> {
+        [&self.client_id, &self.authorized_party].into_iter().filter_map(|client| client.as_deref())
+    }
+
+    /// The values of the profile's tenant claim, when it has one.
+    #[must_use]
+    pub fn tenants(&self) -> &[String] {
+        &self.tenants
+    }
+
     /// Where its status is listed, when its issuer's profile wants that looked at. It must be asked on every request.
     #[must_use]
     pub fn status(&self) -> Option<&StatusReference> {
@@ -275,14 +327,10 @@ impl VerifiedClaims {
         let all = |texts: &[String]| texts.iter().map(|text| weight(text.len())).sum::<u64>();
         let one = |text: &Option<String>| text.as_ref().map_or(0, |text| weight(text.len()));
         let claims: u64 = self.claims.iter().map(|(name, value)| weight(name.len()) + size(value)).sum();
+        let names = [&self.subject, &self.id, &self.key_id, &self.session_id, &self.client_id, &self.authorized_party];
         let status = self.status.as_ref().map_or(0, |status| weight(status.uri().len()));
-        status
-            + all(&self.audience)
-            + all(&self.scopes)
-            + one(&self.subject)
-            + one(&self.id)
-            + one(&self.key_id)
-            + claims
+        let lists = all(&self.audience) + all(&self.scopes) + all(&self.tenants);
+        lists + names.into_iter().map(one).sum::<u64>() + status + claims
     }
 
     /// The projected claims under their projected names; nothing else is kept.

@@ -1,7 +1,7 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-pub use super::untrusted::Untrusted;
+pub(super) use super::untrusted::Untrusted;
 use super::{
     algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, status_list::StatusError,
     untrusted::OrAbsent,
@@ -139,6 +139,27 @@ pub enum TokenError {
         issuer: String,
     },
 
+    /// More claims than the profile allows.
+    #[error("the token has {found} claims; the limit of its issuer (`max_claims`) is {limit}: keep the rest in `data`")]
+    TooManyClaims {
+        /// Claims found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+    /// A longer list than the profile allows.
+    #[error(
+        "{claim} has a list of {found} elements; the limit of its issuer (`max_array`) is {limit}: keep lists in `data`"
+    )]
+    ArrayTooLong {
+        /// The claim in which it stands.
+        claim: Untrusted,
+        /// Elements found.
+        found: usize,
+        /// The profile's limit.
+        limit: usize,
+    },
+
     // time
     /// No `exp`.
     #[error("`exp` is missing")]
@@ -196,6 +217,20 @@ pub enum TokenError {
         seconds: i64,
         /// The profile's limit.
         limit: i64,
+    },
+
+    /// No `iat`, where the age is limited.
+    #[error("`iat` is missing, and its issuer limits the age of tokens (`max_age`)")]
+    IssuedAtMissing,
+    /// Issued longer ago than the profile allows.
+    #[error("the token was issued {age} s ago; the limit of its issuer (`max_age`) is {limit} s, leeway is {leeway} s")]
+    TooOld {
+        /// `now - iat`.
+        age: i64,
+        /// The profile's limit.
+        limit: i64,
+        /// Seconds.
+        leeway: i64,
     },
 
     // key
@@ -273,6 +308,12 @@ pub enum TokenError {
         /// The claim.
         claim: &'static str,
     },
+    /// The tenant claim (`revocation.tenant_claim`) holds something that is no name of a tenant.
+    #[error("`{claim}`, the tenant claim, is neither a string nor an integer, nor an array of them")]
+    TenantMalformed {
+        /// The claim, as the configuration names it.
+        claim: String,
+    },
     /// `scope`, `scp` or `scopes` of a wrong type.
     #[error("`{claim}` is neither a space-separated string nor an array of strings")]
     ScopeMalformed {
@@ -296,27 +337,7 @@ pub enum TokenError {
         "the token is sender-constrained (`cnf`), and proof of possession is not supported: it is not accepted as a bearer token"
     )]
     SenderConstrained,
-    /// `status` is the registered claim, and what is in it is not understood.
-    #[error(
-        "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
-    )]
-    StatusMalformed {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// The status list is neither at the issuer's origin nor at one that is configured.
-    #[error(
-        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
-    )]
-    StatusListElsewhere {
-        /// What the token says.
-        uri: Untrusted,
-        /// The profile.
-        issuer: String,
-    },
-
-    // status
-    /// What its status list says about the token, or that there is none at hand.
+    /// What the token says about its status list, or that about it.
     #[error("{0}")]
     Status(StatusError),
 
@@ -368,6 +389,8 @@ impl TokenError {
             Self::IssuerUnknown { .. } => "issuer_unknown",
             Self::TypeNotAllowed { .. } => "type_not_allowed",
             Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::TooManyClaims { .. } => "too_many_claims",
+            Self::ArrayTooLong { .. } => "array_too_long",
             Self::ExpiryMissing => "expiry_missing",
             Self::DateMalformed { .. } => "date_malformed",
             Self::Expired { .. } => "expired",
@@ -375,6 +398,8 @@ impl TokenError {
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::IssuedAfterExpiry { .. } => "issued_after_expiry",
             Self::LifetimeTooLong { .. } => "lifetime_too_long",
+            Self::IssuedAtMissing => "issued_at_missing",
+            Self::TooOld { .. } => "token_too_old",
             Self::KeysNeverHad { .. } => "keys_never_had",
             Self::UnknownKey { .. } => "unknown_key",
             Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
@@ -385,12 +410,11 @@ impl TokenError {
             Self::AudienceMismatch { .. } => "audience_mismatch",
             Self::SubjectMalformed => "subject_malformed",
             Self::ClaimMalformed { .. } => "claim_malformed",
+            Self::TenantMalformed { .. } => "tenant_malformed",
             Self::ScopeMalformed { .. } => "scope_malformed",
             Self::RequiredClaimMissing { .. } => "required_claim_missing",
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::SenderConstrained => "sender_constrained",
-            Self::StatusMalformed { .. } => "status_malformed",
-            Self::StatusListElsewhere { .. } => "status_list_elsewhere",
             Self::Status(error) => error.code(),
             Self::Introspection(error) => error.code(),
         }
@@ -419,14 +443,19 @@ impl TokenError {
             | Self::OtherTokenKind { .. } => "header",
             Self::Payload(_) => "payload",
             Self::IssuerMalformed | Self::IssuerUnknown { .. } => "issuer",
-            Self::TypeNotAllowed { .. } | Self::AlgorithmNotAllowed { .. } => "profile",
+            Self::TypeNotAllowed { .. }
+            | Self::AlgorithmNotAllowed { .. }
+            | Self::TooManyClaims { .. }
+            | Self::ArrayTooLong { .. } => "profile",
             Self::ExpiryMissing
             | Self::DateMalformed { .. }
             | Self::Expired { .. }
             | Self::NotYetValid { .. }
             | Self::IssuedInFuture { .. }
             | Self::IssuedAfterExpiry { .. }
-            | Self::LifetimeTooLong { .. } => "time",
+            | Self::LifetimeTooLong { .. }
+            | Self::IssuedAtMissing
+            | Self::TooOld { .. } => "time",
             Self::KeysNeverHad { .. }
             | Self::UnknownKey { .. }
             | Self::KeyForOtherAlgorithm { .. }
@@ -437,13 +466,12 @@ impl TokenError {
             | Self::AudienceMismatch { .. }
             | Self::SubjectMalformed
             | Self::ClaimMalformed { .. }
+            | Self::TenantMalformed { .. }
             | Self::ScopeMalformed { .. }
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
-            | Self::SenderConstrained
-            | Self::StatusMalformed { .. }
-            | Self::StatusListElsewhere { .. } => "claims",
-            Self::Status(_) => "status",
+            | Self::SenderConstrained => "claims",
+            Self::Status(error) => error.step(),
             Self::Introspection(_) => "introspection",
         }
     }

@@ -1,4 +1,4 @@
-//! The one JSON reader of this module: an object or nothing, no member twice at any depth, bounded depth, member count
+//! The one JSON reader of this module: no member twice at any depth, bounded depth, member count
 //! and number size, every number kept exactly as written. It refuses what a lenient reader would quietly choose from.
 
 use std::{cell::Cell, fmt, str::FromStr};
@@ -43,15 +43,19 @@ const NUMBER_MAX_CHARACTERS: usize = 64;
 
 /// Reads one JSON object and nothing after it.
 pub(super) fn parse_object(bytes: &[u8], bounds: Bounds) -> Result<Map<String, Value>, JsonFault> {
+    match parse(bytes, bounds)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(JsonFault::NotAnObject),
+    }
+}
+
+/// Reads one JSON value and nothing after it.
+pub(super) fn parse(bytes: &[u8], bounds: Bounds) -> Result<Value, JsonFault> {
     let state = State { bounds, members: Cell::new(0), fault: Cell::new(None) };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { state: &state, depth: 0 }.deserialize(&mut reader);
     let value = value.and_then(|value| reader.end().map(|()| value));
-    match value {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(JsonFault::NotAnObject),
-        Err(_) => Err(state.fault.take().unwrap_or(JsonFault::Invalid)),
-    }
+    value.map_err(|_| state.fault.take().unwrap_or(JsonFault::Invalid))
 }
 
 /// What one parse counts, and the fault that ended it: `serde_json` errors carry only text.

@@ -11,12 +11,7 @@ mod shapes;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
-use super::{
-    compact::RawToken,
-    error::Untrusted,
-    inspect::inspect,
-    profile::{IssuerProfile, Profiles},
-};
+use super::{compact::RawToken, error::Untrusted, inspect::inspect, profile::IssuerProfile, profiles::Profiles};
 
 pub use self::rules::Rule;
 

@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     algorithm::Algorithm,
-    compact::Limits,
     error::{TokenError, Untrusted},
-    event::Transmitter,
     header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
     logout::LogoutSettings,
     status_list::StatusListUse,
+    time::TimeRules,
 };
 
 /// The rules for one `iss`, as written by the operator and not yet checked.
@@ -34,18 +35,28 @@ pub struct ProfileSettings {
     pub leeway: Duration,
     /// Longest accepted `exp - iat` (or `exp - now` when there is no `iat`).
     pub max_lifetime: Duration,
+    /// Longest time since `iat`, which must be there then; `None`: any.
+    pub max_age: Option<Duration>,
+    /// Most claims; default: as many as [`Limits`](super::Limits) let through.
+    pub max_claims: usize,
+    /// Most elements of any one list, at whatever depth; default: as many as [`Limits`](super::Limits) let through.
+    pub max_array: usize,
     /// Claims that must be there besides `iss`, `aud`, `exp`.
     pub required_claims: Vec<String>,
     /// Projection: claims that policy may see under `input.token.claims`.
     pub keep: Vec<String>,
     /// Projection: from → to; implies keeping `from`.
     pub rename: BTreeMap<String, String>,
+    /// The claim that names the tenant, for revocations of a whole tenant. Need not be projected.
+    pub tenant_claim: Option<String>,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
     pub key_origin: KeyOrigin,
     /// How logout tokens of this issuer are understood; `None`: it sends none.
     pub logout: Option<LogoutSettings>,
     /// What becomes of tokens that name a status list.
     pub status_lists: StatusListUse,
+    /// It sends security event tokens and nothing else: no access token of it is accepted.
+    pub is_transmitter: bool,
     /// How the issuer is asked about its tokens; `None`: it is not.
     pub introspection: Option<IntrospectionSettings>,
 }
@@ -76,24 +87,11 @@ pub struct ProfileError {
     pub message: String,
 }
 
-/// Profiles by exact issuer, and the limits that hold before the issuer is known.
-#[derive(Debug, Default)]
-pub struct Profiles {
-    by_issuer: BTreeMap<String, IssuerProfile>,
-    /// Who is asked about tokens that name no issuer.
-    opaque: Option<String>,
-    limits: Limits,
-    transmitters: Vec<Transmitter>,
-}
-
 /// The longest clock skew that a profile may grant.
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 /// In `types`: a header without `typ` is accepted.
 pub(super) const NO_TYPE: &str = "none";
-
-/// What logout tokens may say of themselves (OpenID Connect Back-Channel Logout 1.0 §2.4 recommends the first).
-const LOGOUT_TYPES: [&str; 3] = ["logout+jwt", "jwt", NO_TYPE];
 
 /// In `types`: the two usual types.
 const EITHER_TYPE: &str = "jwt-or-at+jwt";
@@ -119,12 +117,17 @@ impl Default for ProfileSettings {
             types: vec!["at+jwt".to_owned(), "jwt".to_owned()],
             leeway: Duration::from_secs(30),
             max_lifetime: Duration::from_secs(24 * 3600),
+            max_age: None,
+            max_claims: usize::MAX,
+            max_array: usize::MAX,
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
+            tenant_claim: None,
             key_origin: KeyOrigin::Local,
             logout: None,
             status_lists: StatusListUse::default(),
+            is_transmitter: false,
             introspection: None,
         }
     }
@@ -145,7 +148,7 @@ impl IssuerProfile {
         problems.check_types(&settings.types);
         problems.check_times(&settings);
         problems.check_projection(&settings);
-        problems.check_logout(settings.logout.as_ref());
+        problems.0.extend(settings.logout.as_ref().map_or_else(Vec::new, LogoutSettings::problems));
         problems.check_introspection(&settings);
         if !problems.0.is_empty() {
             return Err(problems.0);
@@ -197,10 +200,29 @@ impl IssuerProfile {
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
     }
 
+    /// The claim that names the tenant.
+    #[must_use]
+    pub fn tenant_claim(&self) -> Option<&str> {
+        self.settings.tenant_claim.as_deref()
+    }
+
+    /// How long a token can be valid after it was issued, by the clocks of both sides. A token without `iat` is taken to
+    /// live no longer.
+    #[must_use]
+    pub fn longest_life(&self) -> Duration {
+        self.settings.max_lifetime + self.settings.leeway * 2 + Duration::from_secs(1)
+    }
+
     /// How logout tokens of this issuer are understood; `None`: it sends none.
     #[must_use]
     pub fn logout(&self) -> Option<&LogoutSettings> {
         self.settings.logout.as_ref()
+    }
+
+    /// It sends security event tokens and nothing else.
+    #[must_use]
+    pub fn is_transmitter(&self) -> bool {
+        self.settings.is_transmitter
     }
 
     /// What becomes of tokens that name a status list.
@@ -219,12 +241,31 @@ impl IssuerProfile {
         &self.settings.required_claims
     }
 
-    pub(super) fn leeway(&self) -> Duration {
+    /// Clock skew.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
         self.settings.leeway
     }
 
-    pub(super) fn max_lifetime(&self) -> Duration {
-        self.settings.max_lifetime
+    /// What the dates are held against.
+    pub(super) fn time_rules(&self) -> TimeRules {
+        let ProfileSettings { leeway, max_lifetime, max_age, .. } = self.settings;
+        TimeRules { leeway, max_lifetime, max_age }
+    }
+
+    /// Holds the size of a claims set against this profile.
+    pub(super) fn check_size(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let ProfileSettings { max_claims, max_array, .. } = self.settings;
+        if claims.len() > max_claims {
+            return Err(TokenError::TooManyClaims { found: claims.len(), limit: max_claims });
+        }
+        for (claim, value) in claims {
+            let found = longest_array(value);
+            if found > max_array {
+                return Err(TokenError::ArrayTooLong { claim: Untrusted::new(claim), found, limit: max_array });
+            }
+        }
+        Ok(())
     }
 
     /// `typ` and `alg` against this profile.
@@ -261,84 +302,12 @@ impl IssuerProfile {
     }
 }
 
-// === impl Profiles ===
-
-impl Profiles {
-    /// Makes the table, with the default [`Limits`].
-    ///
-    /// # Errors
-    /// Two profiles with one issuer, or two that want the opaque tokens.
-    pub fn new(profiles: Vec<IssuerProfile>) -> Result<Self, ProfileError> {
-        let mut by_issuer = BTreeMap::new();
-        let mut opaque = None;
-        for profile in profiles {
-            let issuer = profile.issuer().to_owned();
-            if profile.introspection().is_some_and(|introspection| introspection.opaque)
-                && let Some(other) = opaque.replace(issuer.clone())
-            {
-                return Err(ProfileError {
-                    field: "introspection.opaque",
-                    message: format!(
-                        "`{other}` and `{issuer}` both want it, but an opaque token does not say whose it is, and nobody \
-                         else may see it; set it for one issuer"
-                    ),
-                });
-            }
-            if by_issuer.insert(issuer.clone(), profile).is_some() {
-                return Err(ProfileError {
-                    field: "issuer",
-                    message: format!("two profiles are for `{issuer}`; merge them into one"),
-                });
-            }
-        }
-        Ok(Self { by_issuer, opaque, limits: Limits::default(), transmitters: Vec::new() })
-    }
-
-    /// The same table with those who may send security event tokens.
-    #[must_use]
-    pub fn with_transmitters(self, transmitters: Vec<Transmitter>) -> Self {
-        Self { transmitters, ..self }
-    }
-
-    /// Those who may send security event tokens.
-    #[must_use]
-    pub fn transmitters(&self) -> &[Transmitter] {
-        &self.transmitters
-    }
-
-    /// The same table with other limits.
-    #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Self {
-        Self { limits, ..self }
-    }
-
-    /// The limits that hold before the issuer is known.
-    #[must_use]
-    pub fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    /// The profile for exactly this issuer.
-    #[must_use]
-    pub fn get(&self, issuer: &str) -> Option<&IssuerProfile> {
-        self.by_issuer.get(issuer)
-    }
-
-    /// The one profile whose issuer is asked about tokens that name none.
-    #[must_use]
-    pub fn opaque(&self) -> Option<&IssuerProfile> {
-        self.get(self.opaque.as_deref()?)
-    }
-
-    /// All profiles, by issuer.
-    pub fn iter(&self) -> impl Iterator<Item = &IssuerProfile> {
-        self.by_issuer.values()
-    }
-
-    /// No profile at all?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.by_issuer.is_empty()
+/// The length of the longest list in a value. Its depth was bounded when it was read.
+fn longest_array(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => items.iter().map(longest_array).fold(items.len(), usize::max),
+        Value::Object(members) => members.values().map(longest_array).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -410,23 +379,11 @@ impl Problems {
             let seconds = settings.leeway.as_secs();
             self.add("leeway", format!("{seconds} s is more than 300 s; synchronise the clocks instead"));
         }
+        if settings.max_age.is_some_and(|age| age.as_secs() == 0) {
+            self.add("max_age", "no token is younger than a second; leave it out for tokens of any age");
+        }
         if settings.max_lifetime.as_secs() == 0 {
             self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
-        }
-    }
-
-    fn check_logout(&mut self, settings: Option<&LogoutSettings>) {
-        let Some(settings) = settings else { return };
-        if settings.audiences.is_empty() {
-            self.add("logout.audience", "no audience; name the client id that logout tokens of this issuer are for");
-        }
-        self.check_list("logout.audience", "audience", &settings.audiences);
-        self.check_list("logout.types", "type", &settings.types);
-        for name in settings.types.iter().filter(|name| !LOGOUT_TYPES.contains(&name.as_str())) {
-            self.add("logout.types", format!("`{name}` is no type of logout tokens; they have {}", join(LOGOUT_TYPES)));
-        }
-        if settings.types.is_empty() {
-            self.add("logout.types", format!("no type; logout tokens have {}", join(LOGOUT_TYPES)));
         }
     }
 
@@ -496,4 +453,36 @@ fn expand(names: &[String]) -> Vec<String> {
 /// `a, b, c`, for messages.
 pub(super) fn join(items: impl IntoIterator<Item = impl ToString>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{IssuerProfile, ProfileSettings};
+
+    fn check(claims: &Value, expected: Result<(), &str>) {
+        let settings = ProfileSettings {
+            issuer: "https://idp.example".to_owned(),
+            audiences: vec!["folders".to_owned()],
+            max_claims: 4,
+            max_array: 3,
+            ..ProfileSettings::default()
+        };
+        let profile = IssuerProfile::new(settings).unwrap();
+        let found = profile.check_size(claims.as_object().unwrap()).map_err(|error| error.code());
+        assert_eq!(found, expected, "{claims}");
+    }
+
+    #[test]
+    fn claims_and_lists_are_counted_wherever_they_stand() {
+        check(&json!({}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": {"e": 1, "f": 2, "g": 3, "h": 4, "i": 5}}), Ok(()));
+        check(&json!({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}), Err("too_many_claims"));
+        check(&json!({"a": [1, 2, 3]}), Ok(()));
+        check(&json!({"a": [1, 2, 3, 4]}), Err("array_too_long"));
+        check(&json!({"a": [[1, 2], [3, 4], [5, 6]]}), Ok(()));
+        check(&json!({"a": {"b": [{"c": [1, 2, 3, 4]}]}}), Err("array_too_long"));
+        check(&json!({"aud": ["1", "2", "3", "4"]}), Err("array_too_long"));
+    }
 }

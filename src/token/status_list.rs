@@ -75,9 +75,31 @@ pub trait Statuses: fmt::Debug + Send + Sync {
     fn list(&self, issuer: &str, uri: &Arc<str>, keys: &KeySet, now: UnixTime) -> Option<Arc<StatusList>>;
 }
 
+/// Nobody holds any: a token that names a list does not pass.
+impl Statuses for () {
+    fn list(&self, _: &str, _: &Arc<str>, _: &KeySet, _: UnixTime) -> Option<Arc<StatusList>> {
+        None
+    }
+}
+
 /// Why a token does not pass its status list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatusError {
+    /// `status` is the registered claim, and what is in it is not understood.
+    #[error(
+        "the token's status cannot be looked up: {0}; where that does not matter, set `status_lists.check: false` for its issuer"
+    )]
+    Malformed(&'static str),
+    /// The list is neither at the issuer's origin nor at one that is configured.
+    #[error(
+        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
+    )]
+    Elsewhere {
+        /// What the token says.
+        uri: Untrusted,
+        /// The profile.
+        issuer: String,
+    },
     /// 1.
     #[error("the issuer's status list says that the token is invalid: it was revoked")]
     Invalid,
@@ -181,32 +203,30 @@ pub fn check_status(
 impl StatusReference {
     /// The reference of a claims set. A `status` that is no object is a claim of some other meaning; an object is
     /// the registered claim, and what is in it must be understood.
-    pub(super) fn of_claims(claims: &Map<String, Value>, profile: &IssuerProfile) -> Result<Option<Self>, TokenError> {
+    pub(super) fn of_claims(claims: &Map<String, Value>, profile: &IssuerProfile) -> Result<Option<Self>, StatusError> {
         let (Some(Value::Object(status)), StatusListUse::Check(origins)) =
             (claims.get("status"), profile.status_lists())
         else {
             return Ok(None);
         };
         let Some(Value::Object(list)) = status.get("status_list") else {
-            return Err(TokenError::StatusMalformed {
-                what: "`status` has no `status_list`, the only mechanism known",
-            });
+            return Err(StatusError::Malformed("`status` has no `status_list`, the only mechanism known"));
         };
         let index = list.get("idx").and_then(Value::as_u64);
-        let index = index.ok_or(TokenError::StatusMalformed { what: "`idx` is not a whole number" })?;
+        let index = index.ok_or(StatusError::Malformed("`idx` is not a whole number"))?;
         let Some(Value::String(uri)) = list.get("uri") else {
-            return Err(TokenError::StatusMalformed { what: "`uri` is not a string" });
+            return Err(StatusError::Malformed("`uri` is not a string"));
         };
         if uri.len() > MAX_URI_BYTES {
-            return Err(TokenError::StatusMalformed { what: "`uri` has more than 1024 bytes" });
+            return Err(StatusError::Malformed("`uri` has more than 1024 bytes"));
         }
         let origin = Origin::of_url(uri);
-        let origin = origin.map_err(|_| TokenError::StatusMalformed { what: "`uri` is not an http or https URL" })?;
+        let origin = origin.map_err(|_| StatusError::Malformed("`uri` is not an http or https URL"))?;
         let is_own = Origin::of_url(profile.issuer()).is_ok_and(|own| own == origin);
         if is_own || origins.contains(&origin) {
             return Ok(Some(Self { uri: uri.as_str().into(), index }));
         }
-        Err(TokenError::StatusListElsewhere { uri: Untrusted::new(uri), issuer: profile.issuer().to_owned() })
+        Err(StatusError::Elsewhere { uri: Untrusted::new(uri), issuer: profile.issuer().to_owned() })
     }
 
     /// Where the list is.
@@ -350,11 +370,21 @@ impl StatusError {
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::Malformed(_) => "status_malformed",
+            Self::Elsewhere { .. } => "status_list_elsewhere",
             Self::Invalid => "status_invalid",
             Self::Suspended => "status_suspended",
             Self::Other(_) => "status_unknown",
             Self::Outside { .. } => "status_outside_of_list",
             Self::Unavailable { .. } => "status_list_unavailable",
+        }
+    }
+
+    /// The step that failed, as in [`TokenError::step`].
+    pub(super) const fn step(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Elsewhere { .. } => "claims",
+            _ => "status",
         }
     }
 }

@@ -27,6 +27,15 @@ pub(super) struct Times {
     issued: Option<NumericDate>,
 }
 
+/// What a profile allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TimeRules {
+    pub(super) leeway: Duration,
+    pub(super) max_lifetime: Duration,
+    /// `None`: of any age.
+    pub(super) max_age: Option<Duration>,
+}
+
 /// The last date whose every whole second an IEEE double can hold; also far above any honest expiry.
 const LAST_DATE: i64 = 1 << 53;
 
@@ -42,10 +51,11 @@ impl Times {
     /// Holds the dates against `now`.
     ///
     /// A token is expired from `exp + leeway` on (RFC 7519 §4.1.4: "on or after"). `nbf` and `iat` may lie at most
-    /// `leeway` in the future. The lifetime is `exp - iat`, or `exp - now` when there is no `iat`.
-    pub(super) fn check(self, leeway: Duration, max_lifetime: Duration, now: UnixTime) -> Result<(), TokenError> {
+    /// `leeway` in the future. The lifetime is `exp - iat`, or `exp - now` when there is no `iat`. Where the age is
+    /// limited, a token is too old from `iat + max_age + leeway` on, and one that does not tell its age is refused.
+    pub(super) fn check(self, rules: TimeRules, now: UnixTime) -> Result<(), TokenError> {
         let Self { expires, not_before, issued } = self;
-        let leeway = seconds(leeway);
+        let leeway = seconds(rules.leeway);
         if now.0 >= expires.floor.saturating_add(leeway) {
             return Err(TokenError::Expired { expires_at: expires.floor, now: now.0, leeway });
         }
@@ -60,9 +70,16 @@ impl Times {
             return Err(TokenError::IssuedAfterExpiry { issued_at: issued.floor, expires_at: expires.floor });
         }
         let lifetime = expires.ceil.saturating_sub(issued.map_or(now.0, |date| date.floor));
-        let limit = seconds(max_lifetime);
+        let limit = seconds(rules.max_lifetime);
         if lifetime > limit {
             return Err(TokenError::LifetimeTooLong { seconds: lifetime, limit });
+        }
+        if let Some(limit) = rules.max_age.map(seconds) {
+            let issued = issued.ok_or(TokenError::IssuedAtMissing)?;
+            let age = now.0.saturating_sub(issued.floor);
+            if age >= limit.saturating_add(leeway) {
+                return Err(TokenError::TooOld { age, limit, leeway });
+            }
         }
         Ok(())
     }
@@ -89,7 +106,7 @@ impl Times {
     }
 
     /// The dates beside what they were held against, for a person to read.
-    pub(super) fn shown(self, leeway: Duration, max_lifetime: Duration, now: UnixTime) -> String {
+    pub(super) fn shown(self, rules: TimeRules, now: UnixTime) -> String {
         let ago = |date: Option<NumericDate>, floor: fn(NumericDate) -> i64| {
             date.map_or_else(
                 || "absent".to_owned(),
@@ -101,15 +118,16 @@ impl Times {
         };
         let expires = self.expires.floor;
         let lifetime = self.expires.ceil.saturating_sub(self.issued.map_or(now.0, |date| date.floor));
+        let age = rules.max_age.map_or_else(String::new, |age| format!(", age at most {} s", age.as_secs()));
         format!(
             "now is {}, leeway {} s; `exp` is {expires}, in {} s; `nbf` is {}; `iat` is {}; lifetime {lifetime} s of at \
-             most {} s",
+             most {} s{age}",
             now.0,
-            leeway.as_secs(),
+            rules.leeway.as_secs(),
             expires.saturating_sub(now.0),
             ago(self.not_before, |date| date.ceil),
             ago(self.issued, |date| date.floor),
-            max_lifetime.as_secs()
+            rules.max_lifetime.as_secs()
         )
     }
 
@@ -189,16 +207,37 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, Value, json};
 
-    use super::{LAST_DATE, NumericDate, Times, UnixTime};
+    use super::{LAST_DATE, NumericDate, TimeRules, Times, UnixTime};
     use crate::token::TokenError;
 
     fn check(claims: &Value, leeway: u64, max_lifetime: u64, now: i64) -> Result<(), &'static str> {
+        check_age(claims, (leeway, max_lifetime, None), now)
+    }
+
+    fn check_age(
+        claims: &Value,
+        (leeway, max_lifetime, max_age): (u64, u64, Option<u64>),
+        now: i64,
+    ) -> Result<(), &'static str> {
         let claims: &Map<String, Value> = claims.as_object().unwrap();
+        let rules = TimeRules {
+            leeway: Duration::from_secs(leeway),
+            max_lifetime: Duration::from_secs(max_lifetime),
+            max_age: max_age.map(Duration::from_secs),
+        };
         Times::read(claims)
-            .and_then(|times| {
-                times.check(Duration::from_secs(leeway), Duration::from_secs(max_lifetime), UnixTime(now))
-            })
+            .and_then(|times| times.check(rules, UnixTime(now)))
             .map_err(|error: TokenError| error.code())
+    }
+
+    #[test]
+    fn a_token_of_a_limited_age_tells_it_and_is_younger() {
+        let at = |claims: Value, now: i64| check_age(&claims, (30, 5000, Some(600)), now);
+        assert_eq!(at(json!({"exp": 5000, "iat": 1000}), 1629), Ok(()));
+        assert_eq!(at(json!({"exp": 5000, "iat": 1000}), 1630), Err("token_too_old"));
+        assert_eq!(at(json!({"exp": 5000, "iat": 1000.9}), 1630), Err("token_too_old"));
+        assert_eq!(at(json!({"exp": 5000}), 1000), Err("issued_at_missing"));
+        assert_eq!(at(json!({"exp": 1000, "iat": 900}), 1630), Err("expired"));
     }
 
     #[test]

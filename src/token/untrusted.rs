@@ -1,5 +1,5 @@
-//! Text that a token claims, for messages: escaped and cut short, so that no log line is forged by it. It is never judged
-//! by, only shown.
+//! How text of a token is shown to the operator: ASCII, escaped and cut short, so that it can neither forge a log line nor
+//! carry the token there.
 
 use std::fmt;
 

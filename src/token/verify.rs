@@ -8,7 +8,8 @@ use super::{
     error::{TokenError, Untrusted},
     header::Header,
     keys::{KeyMiss, KeyRing, KeySet},
-    profile::{IssuerProfile, Profiles},
+    profile::IssuerProfile,
+    profiles::Profiles,
     signature::VerifyKey,
     time::{Times, UnixTime},
 };
@@ -97,11 +98,12 @@ fn run(
     observer.passed("issuer", || format!("`iss` equals the configured {} byte for byte", profile.issuer()));
 
     profile.check_header(&header)?;
+    profile.check_size(payload.claims())?;
     observer.passed("profile", || shown_rules(&header, profile));
 
     let times = Times::read(payload.claims())?;
-    times.check(profile.leeway(), profile.max_lifetime(), now)?;
-    observer.passed("time", || times.shown(profile.leeway(), profile.max_lifetime(), now));
+    times.check(profile.time_rules(), now)?;
+    observer.passed("time", || times.shown(profile.time_rules(), now));
 
     let set = keys.get(profile.issuer());
     let set = set.ok_or_else(|| TokenError::KeysNeverHad { issuer: profile.issuer().to_owned() })?;

@@ -86,6 +86,7 @@ impl Case {
             keys: Arc::new(ring),
             subject: None,
             anonymous: Anonymous::Deny,
+            revocations: Arc::default(),
         };
         Self { raw: RawToken::new(text.as_str()), text, snapshot, path }
     }

@@ -22,13 +22,15 @@ use std::{
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents, VerificationAlgorithm};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimgate::{
+    authorize::{self, World},
     policy::{PolicySet, Settings},
+    revocation::Store,
     serve::{TokenCacheSettings, VerifiedTokens},
     snapshot::{Anonymous, Snapshot},
     telemetry::Counter,
     token::{
-        self, Algorithm, IssuerProfile, KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, RawToken, SigningKey,
-        UnixTime,
+        self, Algorithm, Caller, IssuerProfile, KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, RawToken,
+        SigningKey, UnixTime,
     },
 };
 use serde_json::{Map, Value, json};
@@ -110,6 +112,7 @@ impl Case {
             keys: Arc::new(ring),
             subject: None,
             anonymous: Anonymous::Deny,
+            revocations: Arc::default(),
         };
         Self { algorithm, text, jwks, snapshot }
     }
@@ -155,8 +158,14 @@ impl Case {
         let settings = TokenCacheSettings { entries: 1000, bytes: 1 << 20 };
         let cache = VerifiedTokens::new(settings, (Counter::default(), Counter::default()));
         let now = UNIX_EPOCH + Duration::from_secs(u64::try_from(NOW).unwrap());
+        // As of a program that was told of no revocation.
+        let store = Store::in_memory(1);
         Way::new(move || {
-            black_box(cache.identify(&self.snapshot, black_box(&raw), now).unwrap());
+            let known = cache.identify(&self.snapshot, black_box(&raw), now).unwrap();
+            if let Caller::Verified(claims) = known.caller() {
+                authorize::admit(&self.snapshot, claims, World { revocations: &store, statuses: &() }, now).unwrap();
+            }
+            black_box(known);
         })
     }
 

@@ -82,7 +82,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             max_lifetime: Duration::from_secs(3600),
             required_claims: vec!["sub".to_owned()],
             keep: PROJECTED.map(str::to_owned).to_vec(),
-            key_origin: KeyOrigin::Local,
+            tenant_claim: Some("org_id".to_owned()),
             ..ProfileSettings::default()
         });
         profiles.push(profile.unwrap());

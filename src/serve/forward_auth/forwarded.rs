@@ -293,6 +293,7 @@ mod tests {
         Settings {
             listen: Vec::new(),
             admin: None,
+            events: None,
             limits: Limits {
                 body_bytes: 0,
                 gzip_body_bytes: 0,
@@ -307,6 +308,7 @@ mod tests {
                 TokenSource::Query("access_token".to_owned()),
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
+            status_lists: crate::status_lists::Settings::default(),
             realm: String::new(),
             opa_identity: OpaIdentity::Token,
             default_decision: DataPath::default(),

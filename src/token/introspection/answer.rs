@@ -61,8 +61,9 @@ pub fn judge_answer(
         let until = now.0.saturating_add(i64::try_from(settings.cache_ttl.as_secs()).unwrap_or(i64::MAX));
         members.insert("exp".to_owned(), until.into());
     }
+    profile.check_size(&members)?;
     let times = Times::read(&members)?;
-    times.check(profile.leeway(), profile.max_lifetime(), now)?;
+    times.check(profile.time_rules(), now)?;
     let active = ActiveAnswer { may_lack_audience: settings.optional_audience };
     VerifiedClaims::judge(&Voucher::Issuer(&active), Payload::of_answer(members), times, is_typed, profile)
 }
@@ -98,7 +99,7 @@ pub fn confirm(
     if !members.contains_key("exp") {
         members.insert("exp".to_owned(), claims.expires_at().into());
     }
-    Times::read(&members)?.check(profile.leeway(), profile.max_lifetime(), now)
+    Times::read(&members)?.check(profile.time_rules(), now)
 }
 
 /// The members of an answer that says `active: true` and is about a token of this issuer.

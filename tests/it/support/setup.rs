@@ -5,7 +5,9 @@ use std::{fs, path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use claimgate::{
     config::{self, Origin},
-    reload, serve,
+    reload,
+    revocation::{DEFAULT_MAX_ENTRIES, Store},
+    serve,
     shutdown::{self, Trigger},
     snapshot::Handle,
     telemetry::Telemetry,
@@ -100,10 +102,11 @@ impl Setup {
                 let (snapshots, _) = reload::start(settings.reload, None, force, signal.clone())
                     .await
                     .unwrap_or_else(|problems| panic!("{problems:#?}"));
+                let revocations = Arc::new(Store::in_memory(DEFAULT_MAX_ENTRIES));
                 let telemetry = Telemetry::new(settings.decision_log, snapshots.clone()).unwrap();
                 let addresses = (bound.addresses(), bound.admin_address());
                 assert!(started.send((addresses, snapshots.clone(), telemetry.clone())).is_ok());
-                let drained = bound.serve(settings.serve, snapshots, telemetry.clone(), signal).await;
+                let drained = bound.serve(settings.serve, snapshots, telemetry.clone(), revocations, signal).await;
                 drained && telemetry.flush(PATIENCE)
             })
         });
