@@ -4,6 +4,7 @@
 //!
 //! This is the only place that makes a `Permit`. It does no I/O and reads no clock.
 
+mod challenge;
 mod effects;
 
 #[cfg(test)]
@@ -11,13 +12,14 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
+pub use challenge::Challenge;
 pub use effects::{Effects, EffectsError};
 use uuid::Uuid;
 
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, Revocations, Revoked, Statuses, TokenError, VerifiedClaims},
+    token::{self, Caller, Fault, RawToken, Revocations, Revoked, SenderError, Statuses, TokenError, VerifiedClaims},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -68,6 +70,9 @@ pub enum DenyReason {
     /// A token that did not verify.
     #[error("{0}")]
     Token(TokenError),
+    /// A good token, and a sender who does not prove to be its holder.
+    #[error("{0}")]
+    Sender(SenderError),
     /// The token was good when it was issued, and was taken back since.
     #[error("{0}")]
     Revoked(Revoked),
@@ -158,6 +163,10 @@ pub fn decide(outcome: Result<&Outcome, &EvalError>) -> Verdict {
                 _ => return Verdict::deny(DenyReason::NotADecision("an object without a boolean `allow`")),
             };
             match (allowed, Effects::parse(value)) {
+                (true, Ok(Effects { challenge: Some(_), .. })) => {
+                    let problem = "asks something of the client, although `allow` is `true`";
+                    Verdict::deny(DenyReason::Effects(EffectsError { member: "challenge", problem }))
+                }
                 (true, Ok(effects)) => Verdict::Allow(Permit { effects }),
                 (true, Err(error)) => Verdict::deny(DenyReason::Effects(error)),
                 // A deny stays a deny when its decoration is broken.
@@ -246,6 +255,7 @@ impl DenyReason {
         match self {
             Self::NoToken => "no_token",
             Self::Token(error) => error.code(),
+            Self::Sender(error) => error.code(),
             Self::Revoked(revoked) => revoked.kind.code(),
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
@@ -262,13 +272,19 @@ impl DenyReason {
         match self {
             Self::NoToken | Self::Revoked(_) => true,
             Self::Token(error) => error.fault() == Fault::Token,
+            Self::Sender(_) => !self.is_unavailable(),
             _ => false,
         }
     }
 
-    /// Is it no fault of the caller (503): the issuer's keys were never had, or the issuer cannot be asked?
+    /// Is it no fault of the caller (503): the issuer's keys were never had, the issuer cannot be asked, or there is no room
+    /// to remember a proof?
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Token(error) if error.fault() != Fault::Token)
+        match self {
+            Self::Token(error) => error.fault() != Fault::Token,
+            Self::Sender(SenderError::Proof(error)) => error.is_unavailable(),
+            _ => false,
+        }
     }
 }

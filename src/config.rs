@@ -6,19 +6,22 @@
 //! section    typed reading of one mapping; unknown and repeated keys
 //! units      `30s`, `8KiB`
 //! problem    what is wrong, where, and what was probably meant
-//! issuers, notices, world, doors, logs, transport   the schema: one function per part
+//! issuers, notices, world, doors, sender, logs, tls, transport   the schema: one function per part
 //! ```
 //!
 //! The settings types belong to the modules that use them; nothing here decides what a setting does. Every key is
 //! shown with its default in `examples/claimgate.yaml`.
 
 mod doors;
+mod introspection;
 mod issuers;
 mod logs;
 mod notices;
 mod overrides;
 mod problem;
 mod section;
+mod sender;
+mod tls;
 mod transport;
 mod tree;
 mod units;
@@ -167,7 +170,9 @@ fn pin(
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
     pinned.set("events", &serve.events);
-    pinned.set("token", &(&serve.token_sources, &serve.realm, &serve.status_lists));
+    pinned.set("tls", &serve.tls);
+    let token = (&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint, &serve.sender);
+    pinned.set("token", &(token, &serve.status_lists));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

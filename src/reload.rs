@@ -10,6 +10,7 @@
 //! discovery     where issuers say that their keys are
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
+//! keep          the last good keys on disk, for a start without the network
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
 //!
@@ -21,6 +22,7 @@ mod aside;
 mod discovery;
 mod files;
 mod jwks;
+mod keep;
 mod links;
 mod load;
 mod network;
@@ -116,6 +118,8 @@ pub struct DataSpec {
 /// Where one issuer's keys come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeySource {
+    /// Nowhere: the issuer's tokens are opaque, and it is asked about each of them.
+    None,
     /// A watched JWKS file. May hold secrets.
     File(PathBuf),
     /// JWKS text. May hold secrets; its `Debug` is redacted.
@@ -286,6 +290,7 @@ impl KeySource {
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::None => f.write_str("None"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
             Self::Url { url, fetch } => f.debug_struct("Url").field("url", url).field("fetch", fetch).finish(),

@@ -11,18 +11,21 @@
 mod admin;
 mod answer;
 mod body;
+mod challenges;
 mod connections;
 mod credential;
 mod evaluate;
 mod events;
 mod forward_auth;
 mod health;
+mod hygiene;
 mod identity;
 mod json;
 mod listener;
 mod opa;
 mod params;
 mod redirect;
+mod tls;
 mod tokens;
 
 use std::{
@@ -31,7 +34,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -39,20 +42,26 @@ use std::{
 };
 
 use axum::{Router, response::Response};
-use http::{Method, Request, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header::CACHE_CONTROL};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 
 use self::{
     answer::Answer,
+    challenges::Challenges,
     events::Events,
-    identity::Challenges,
+    hygiene::Hygiene,
+    identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
+    tls::Tls,
 };
 pub use self::{
     credential::read as read_credential,
+    hygiene::TokenLint,
+    identity::SenderSettings,
     json::Malformed,
+    tls::{ClientCertificates, TlsError, TlsSettings},
     tokens::{TokenCacheSettings, VerifiedTokens},
 };
 use crate::{
@@ -82,7 +91,8 @@ pub enum Listen {
 /// Where a token may stand in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
-    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`.
+    /// `<name>: <scheme> <token>`; the scheme is compared without case. Default: `authorization`, `Bearer`, which takes
+    /// `DPoP` too.
     Header {
         /// Lower-case header name.
         name: String,
@@ -139,6 +149,8 @@ pub struct EventsSettings {
 pub struct Settings {
     /// The data plane.
     pub listen: Vec<Listen>,
+    /// TLS on the TCP addresses of the data plane; `None`: plain HTTP.
+    pub tls: Option<TlsSettings>,
     /// The admin listener; `None`: none.
     pub admin: Option<Listen>,
     /// The listener for what issuers push; `None`: none.
@@ -151,6 +163,10 @@ pub struct Settings {
     pub token_cache: TokenCacheSettings,
     /// How the status lists that tokens name are fetched and held.
     pub status_lists: status_lists::Settings,
+    /// What becomes of what the lint rules find in the tokens that come.
+    pub token_lint: TokenLint,
+    /// How senders prove that a token is theirs.
+    pub sender: SenderSettings,
     /// `realm` of the challenges.
     pub realm: String,
     /// OPA door.
@@ -190,6 +206,7 @@ pub struct Bound {
     data: Vec<Listener>,
     admin: Option<Listener>,
     events: Option<Listener>,
+    tls: Option<Tls>,
 }
 
 /// Reads the body of `POST /v1/data` and gives its `input`; pure, so that it can be tested with any bytes.
@@ -205,19 +222,23 @@ pub fn parse_question(body: &[u8], depth: usize) -> Result<Option<crate::policy:
 /// # Errors
 /// The first that cannot be opened.
 pub async fn bind(settings: &Settings) -> Result<Bound, BindError> {
+    let tls = settings.tls.as_ref().map(Tls::load).transpose().map_err(|error| BindError {
+        address: "the addresses of `listen` with TLS".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
     let mut data = Vec::with_capacity(settings.listen.len());
     for listen in &settings.listen {
-        data.push(Listener::open(listen).await?);
+        data.push(Listener::open(listen, tls.clone()).await?);
     }
     let admin = match &settings.admin {
-        Some(listen) => Some(Listener::open(listen).await?),
+        Some(listen) => Some(Listener::open(listen, None).await?),
         None => None,
     };
     let events = match &settings.events {
-        Some(events) => Some(Listener::open(&events.listen).await?),
+        Some(events) => Some(Listener::open(&events.listen, None).await?),
         None => None,
     };
-    Ok(Bound { data, admin, events })
+    Ok(Bound { data, admin, events, tls })
 }
 
 /// What every door holds.
@@ -229,6 +250,8 @@ struct App {
     shutdown: shutdown::Signal,
     challenges: Challenges,
     tokens: VerifiedTokens,
+    hygiene: Hygiene,
+    senders: Senders,
     revocations: Arc<Store>,
     introspection: Introspection,
     status_lists: Arc<StatusLists>,
@@ -245,6 +268,7 @@ struct App {
 
 /// Most evaluations that wait for `http.send` at a time; the runtime has some more threads than that.
 const MOST_WAITING: usize = 256;
+const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// The metric's `handler` for every path that has no route.
 const CATCH_ALL: &str = "catchall";
 
@@ -256,6 +280,8 @@ struct Arrival {
     at: Instant,
     /// When the body must have arrived.
     deadline: tokio::time::Instant,
+    /// A nonce for DPoP proofs that the answer should carry, whatever it is.
+    nonce: Arc<OnceLock<HeaderValue>>,
 }
 
 // === impl Bound ===
@@ -297,6 +323,9 @@ impl Bound {
         let (stop_data, data_stopped) = watch::channel(false);
         let (stop_admin, admin_stopped) = watch::channel(false);
 
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.follow(data_stopped.clone()));
+        }
         let mut data = tokio::task::JoinSet::new();
         let routes = opa::routes().merge(forward_auth::routes()).with_state(Arc::clone(&app));
         let plane = Plane { app: Arc::clone(&app), routes: TowerToHyperService::new(routes), label: data_plane_label };
@@ -345,8 +374,10 @@ impl App {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            challenges: Challenges::new(&settings.realm),
+            challenges: Challenges::new(&settings.realm, &settings.sender),
+            senders: Senders::new(&settings.sender, telemetry.metrics().dpop_proofs()),
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
+            hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
             events: Events::new(settings.events.as_ref(), telemetry.metrics().events()),
             status_lists: StatusLists::new(
@@ -387,16 +418,23 @@ impl Handler for Plane {
         let at = Instant::now();
         let handler = (self.label)(request.uri().path());
         let method = method_label(request.method());
+        let nonce = Arc::default();
         request.extensions_mut().insert(Arrival {
             peer: peer.clone(),
             number: self.app.requests.fetch_add(1, Ordering::Relaxed) + 1,
             at,
             deadline: tokio::time::Instant::from_std(at) + self.app.settings.limits.request_timeout,
+            nonce: Arc::clone(&nonce),
         });
-        let response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
+        let mut response = match redirect::to_tidy(request.method(), request.uri(), |_| handler != CATCH_ALL) {
             Some(redirect) => redirect.into_response(),
             None => self.answer(request).await,
         };
+        if let Some(nonce) = nonce.get() {
+            response.headers_mut().insert(DPOP_NONCE, nonce.clone());
+            // RFC 9449 §8.2: nobody else may get this nonce out of a cache.
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         self.app.telemetry.metrics().answered(handler, method, response.status().as_u16(), at.elapsed());
         response
     }

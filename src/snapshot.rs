@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     policy::{Entrypoint, PolicySet},
-    token::{KeyRing, Profiles, RevocationSet},
+    token::{KeyRing, Profiles, RevocationSet, WantedKey},
 };
 
 /// Requests for keys that may wait for `reload`; more are answered with "no" at once.
@@ -84,6 +84,8 @@ pub struct Publisher {
 pub struct KeyRequest {
     /// The configured issuer whose keys are wanted.
     pub issuer: String,
+    /// The key that its token names, if any.
+    pub wanted: Option<WantedKey>,
     /// Answered with `true` when a newer snapshot with fresh keys was published.
     pub done: oneshot::Sender<bool>,
 }
@@ -125,23 +127,49 @@ pub struct Problem {
 pub struct KeyHealth {
     /// Usable keys; `None` when none were ever had.
     pub keys: Option<usize>,
-    /// Unix seconds of the last successful load.
+    /// Where they are from; `None` while there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<KeysFrom>,
+    /// How often they were replaced by others since start, the first ones included.
+    pub generation: u64,
+    /// Unix seconds of the last time that the source was seen to say so. Keys from disk have that of their fetch.
     pub last_success: Option<u64>,
+    /// Unix seconds of the last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<u64>,
     /// The last failure, cleared by a success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Keys that were dropped on admission, by reason.
     pub dropped: BTreeMap<String, usize>,
-    /// Fetches that an unknown `kid` forced, and those that the cooldown suppressed.
+    /// Fetches that ended well.
+    pub fetches: u64,
+    /// Fetches that did not.
+    pub fetch_failures: u64,
+    /// Fetches that an unknown `kid` forced.
     pub forced_refreshes: u64,
-    /// Unknown-`kid` requests answered without a fetch.
+    /// Unknown-`kid` requests answered without a fetch, because one was a moment ago.
     pub suppressed_refreshes: u64,
+    /// Unknown-`kid` requests answered without a fetch, because this `kid` was not there a moment ago.
+    pub negative_hits: u64,
     /// Where the issuer's metadata says that questions about its tokens are answered (RFC 7662); an admitted URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub introspection_endpoint: Option<String>,
     /// The issuer's metadata lists signature algorithms, and none of the configured ones is among them.
     #[serde(skip_serializing_if = "is_false")]
     pub has_no_common_algorithm: bool,
+}
+
+/// Where an issuer's keys are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeysFrom {
+    /// The configuration or a file of the operator.
+    Local,
+    /// The issuer's server.
+    Network,
+    /// What was kept of the issuer's server, because it cannot be asked.
+    Disk,
 }
 
 /// Makes the channel with its first snapshot.
@@ -186,10 +214,11 @@ impl Handle {
     }
 
     /// Asks for fresh keys of `issuer` and waits for at most `patience`. `true` means: take the snapshot again and
-    /// retry once. Never queues without bound: a full queue answers `false` at once.
-    pub async fn request_keys(&self, issuer: &str, patience: Duration) -> bool {
+    /// retry once. Never queues without bound: a full queue answers `false` at once. A `wanted` key that was not there a
+    /// moment ago causes no fetch.
+    pub async fn request_keys(&self, issuer: &str, wanted: Option<WantedKey>, patience: Duration) -> bool {
         let (done, answer) = oneshot::channel();
-        let request = KeyRequest { issuer: issuer.to_owned(), done };
+        let request = KeyRequest { issuer: issuer.to_owned(), wanted, done };
         if self.key_requests.try_send(request).is_err() {
             return false;
         }

@@ -233,7 +233,7 @@ impl StatusLists {
         match self.open(&raw, issuer, uri).await {
             Err(FetchFault::List(error)) if error.wants_keys_of().is_some() => {
                 // Signed with a key that is newer than those at hand.
-                if !self.snapshots.request_keys(issuer, self.settings.patience).await {
+                if !self.snapshots.request_keys(issuer, error.wanted_key(), self.settings.patience).await {
                     return Err(FetchFault::List(error));
                 }
                 self.open(&raw, issuer, uri).await

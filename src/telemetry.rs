@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 pub use decision_log::{Destination, Event, LogError, Settings as DecisionLogSettings};
 pub use introspection::{IntrospectionCounts, IntrospectionMetrics, Kept};
 pub use logging::{Format, Settings as LogSettings, init as init_logging};
-pub use metrics::{Counter, Metrics};
+pub use metrics::{Counter, Gauge, Metrics};
 pub use notices::{EventMetrics, StatusListMetrics};
 
 use crate::{

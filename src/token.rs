@@ -13,8 +13,10 @@
 //! `crit` extension and every key that a token brings along; it fetches nothing and reads no clock.
 
 mod algorithm;
+mod binding;
 mod claims;
 mod compact;
+mod dpop;
 mod error;
 mod event;
 mod header;
@@ -39,8 +41,14 @@ use std::sync::Arc;
 
 pub use self::{
     algorithm::{Algorithm, UnknownAlgorithm},
+    binding::{
+        CertificateFault, Confirmation, ProofRules, Scheme, SenderConstraint, SenderError, Sent, SentProof,
+        certificate::{CertificateHeader, CertificateThumbprint},
+        check_sender,
+    },
     claims::VerifiedClaims,
     compact::{Fingerprint, Limits, RawToken},
+    dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, ProofOrigin, ProofTarget},
     error::{Fault, TokenError},
     event::{Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, receive_event},
     inspect::{Inspection, inspect},
@@ -49,7 +57,7 @@ pub use self::{
         IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
     },
     json::JsonFault,
-    keys::{DroppedKey, KeyRing, KeySet, KeySetError},
+    keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},
     lint::{Finding, LintLimits, Report, Rule, Severity, lint, lint_projection},
     logout::{LogoutEnds, LogoutSettings, receive_logout},
     profile::{IssuerProfile, KeyOrigin, ProfileError, ProfileSettings},

@@ -5,6 +5,7 @@
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use super::Challenge;
 use crate::policy::Value;
 
 /// The checked members of a decision object. `Default` is: nothing to do.
@@ -20,6 +21,8 @@ pub struct Effects {
     pub remove_headers: Vec<HeaderName>,
     /// `http_status` of a deny: 3xx, 4xx or 5xx.
     pub status: Option<StatusCode>,
+    /// `challenge` of a deny: what the client has to do first.
+    pub challenge: Option<Challenge>,
     /// `body` of a deny.
     pub body: Option<String>,
     /// `dynamic_metadata`, an object for proxies that take one.
@@ -64,6 +67,7 @@ impl Effects {
                 .map_or(Ok(Vec::new()), |v| headers("response_headers_to_add", v))?,
             remove_headers: member("request_headers_to_remove").map_or(Ok(Vec::new()), remove_headers)?,
             status: member("http_status").map(status).transpose()?,
+            challenge: member("challenge").map(Challenge::parse).transpose()?,
             body: match member("body") {
                 None | Some(Value::Null) => None,
                 Some(Value::String(body)) => Some(body.to_string()),
@@ -79,7 +83,7 @@ impl Effects {
     }
 }
 
-fn problem(member: &'static str, problem: &'static str) -> EffectsError {
+pub(super) fn problem(member: &'static str, problem: &'static str) -> EffectsError {
     EffectsError { member, problem }
 }
 

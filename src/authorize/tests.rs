@@ -40,6 +40,8 @@ fn only_exact_true_makes_a_permit() {
         (r#"{"allow":true,"headers":[{"x":["1","2"]},7]}"#, "decision_effects_malformed"),
         (r#"{"allow":true,"http_status":200}"#, "decision_effects_malformed"),
         (r#"{"allow":true,"reason":5}"#, "decision_effects_malformed"),
+        (r#"{"allow":true,"challenge":{"error":"insufficient_scope"}}"#, "decision_effects_malformed"),
+        (r#"{"allow":true,"challenge":null}"#, "decision_effects_malformed"),
     ] {
         check(outcome, want);
     }
@@ -57,6 +59,60 @@ fn a_denial_carries_what_policy_wants_sent() {
     assert_eq!(denial.effects.status, Some(StatusCode::NOT_FOUND));
     assert_eq!(denial.effects.body.as_deref(), Some("no"));
     assert_eq!(denial.effects.headers.len(), 2);
+}
+
+#[test]
+fn a_challenge_is_whole_and_harmless_or_none() {
+    let check = |challenge: &str, want: Option<(u16, &str)>| {
+        let value = format!(r#"{{"allow":false,"reason":"r","challenge":{challenge}}}"#);
+        let value = Value::from_json_str(&value).unwrap();
+        let Verdict::Deny(denial) = decide(Ok(&Outcome::Value(value))) else { panic!("allowed") };
+        let got = denial.effects.challenge.map(|challenge| {
+            let parameters = challenge.parameters();
+            let shown: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            (challenge.status().as_u16(), shown.join(", "))
+        });
+        assert_eq!(got.as_ref().map(|(status, shown)| (*status, shown.as_str())), want, "{challenge}");
+    };
+    check(
+        r#"{"error":"insufficient_user_authentication","acr_values":"urn:a urn:b","max_age":300}"#,
+        Some((401, "error=insufficient_user_authentication, acr_values=urn:a urn:b, max_age=300")),
+    );
+    check(
+        r#"{"error":"insufficient_user_authentication","error_description":"a second factor, please","max_age":0}"#,
+        Some((401, "error=insufficient_user_authentication, error_description=a second factor, please, max_age=0")),
+    );
+    check(
+        r#"{"error":"insufficient_scope","scope":"folders:write a"}"#,
+        Some((403, "error=insufficient_scope, scope=folders:write a")),
+    );
+    check(r#"{"error":"insufficient_scope"}"#, Some((403, "error=insufficient_scope")));
+    for broken in [
+        "null",
+        "[]",
+        "\"insufficient_scope\"",
+        "{}",
+        r#"{"error":"invalid_token"}"#,
+        r#"{"error":"Insufficient_scope"}"#,
+        r#"{"error":["insufficient_scope"]}"#,
+        r#"{"error":"insufficient_scope","scope":"a\" , error=\"b"}"#,
+        r#"{"error":"insufficient_scope","scope":"a\\b"}"#,
+        r#"{"error":"insufficient_scope","scope":"a\nb"}"#,
+        r#"{"error":"insufficient_scope","scope":"é"}"#,
+        r#"{"error":"insufficient_scope","scope":""}"#,
+        r#"{"error":"insufficient_scope","scope":"a  b"}"#,
+        r#"{"error":"insufficient_scope","scope":["a"]}"#,
+        r#"{"error":"insufficient_scope","max_age":1}"#,
+        r#"{"error":"insufficient_scope","realm":"x"}"#,
+        r#"{"error":"insufficient_user_authentication","scope":"a"}"#,
+        r#"{"error":"insufficient_user_authentication","max_age":-1}"#,
+        r#"{"error":"insufficient_user_authentication","max_age":1.5}"#,
+        r#"{"error":"insufficient_user_authentication","max_age":"300"}"#,
+        r#"{"error":"insufficient_user_authentication","acr_values":7}"#,
+        r#"{"error":"insufficient_user_authentication","error_description":"a\"b"}"#,
+    ] {
+        check(broken, None);
+    }
 }
 
 use http::StatusCode;

@@ -3,6 +3,7 @@
 
 mod lint;
 mod mint;
+mod sender;
 
 use std::{
     fmt::Write as _,
@@ -58,6 +59,10 @@ Examples:
   claimgate token verify -c claimgate.yaml - < token.txt
   claimgate token verify --keys jwks.json --signature-only - < token.txt
 
+  # a token that is bound to a key: is this the proof for it?
+  claimgate token verify -c claimgate.yaml --dpop-proof $PROOF \\
+    --method GET --url https://api.example.com/folders/f-1 - < token.txt
+
 The steps go to stderr, the verified and projected claims to stdout. Policies
 and data are not loaded.
 
@@ -107,6 +112,8 @@ struct VerifyArgs {
     /// Accept only this algorithm, with `--signature-only`; may be repeated
     #[arg(long = "alg", value_name = "ALG", requires = "signature_only")]
     algorithms: Vec<Algorithm>,
+    #[command(flatten)]
+    sender: sender::SenderArgs,
     /// The token, or `-` for stdin
     #[arg(default_value = "-")]
     token: String,
@@ -137,7 +144,7 @@ pub(super) fn run(args: &TokenArgs) -> ExitCode {
 fn verify(args: &VerifyArgs) -> Result<ExitCode, String> {
     match &args.keys {
         Some(keys) => verify_signature(keys, &args.algorithms, &read_token(&args.token)?),
-        None => verify_wholly(&args.settings, &args.token),
+        None => verify_wholly(args),
     }
 }
 
@@ -164,15 +171,15 @@ fn verify_signature(file: &Path, algorithms: &[Algorithm], raw: &RawToken) -> Re
     }
 }
 
-fn verify_wholly(settings: &settings::SettingsArgs, token: &str) -> Result<ExitCode, String> {
-    let settings = match settings::load(&settings.origin(Vec::new())) {
+fn verify_wholly(args: &VerifyArgs) -> Result<ExitCode, String> {
+    let settings = match settings::load(&args.settings.origin(Vec::new())) {
         Ok(settings) => settings,
         Err(problems) => {
             output::complain_of(&problems, "nothing was verified");
             return Ok(Exit::Usage.into());
         }
     };
-    let raw = read_token(token)?;
+    let raw = read_token(&args.token)?;
     let snapshot = match load(settings.reload)? {
         Ok(snapshot) => snapshot,
         Err(problems) => {
@@ -181,15 +188,22 @@ fn verify_wholly(settings: &settings::SettingsArgs, token: &str) -> Result<ExitC
             return Ok(Exit::Usage.into());
         }
     };
-    let (passed, result) = token::verify_explained(&raw, &snapshot.profiles, &snapshot.keys, now()?);
+    let now = now()?;
+    let (passed, result) = token::verify_explained(&raw, &snapshot.profiles, &snapshot.keys, now);
     for step in &passed {
         output::note(&format!("passed {:<10} {}", step.step, step.detail));
     }
     match result {
-        Ok(claims) => Ok(output::finish(&pretty(&shown(&claims)))),
+        Ok(claims) => {
+            let profile = snapshot.profiles.get(claims.issuer()).ok_or("the issuer has no profile")?;
+            match sender::check(&args.sender, &settings.serve.sender, profile, (&raw, &claims), now)? {
+                true => Ok(output::finish(&pretty(&shown(&claims)))),
+                false => Ok(Exit::Failed.into()),
+            }
+        }
         Err(error) => {
             output::note(&format!("FAILED {:<10} {}: {error}", error.step(), error.code()));
-            for step in token::STEPS.iter().skip(passed.len().saturating_add(1)) {
+            for step in token::STEPS.iter().skip(passed.len().saturating_add(1)).chain([&sender::STEP]) {
                 output::note(&format!("       {step:<10} not reached"));
             }
             Ok(Exit::Failed.into())

@@ -6,12 +6,13 @@ use super::{
     notices,
     problem::Code,
     section::{Section, Text},
+    sender, tls,
     tree::{Place, shorten},
     world::data_path,
 };
 use crate::{
     policy::DataPath,
-    serve::{Limits, Listen, OpaIdentity, Settings, TokenCacheSettings, TokenSource},
+    serve::{Limits, Listen, OpaIdentity, SenderSettings, Settings, TokenCacheSettings, TokenLint, TokenSource},
     status_lists,
 };
 
@@ -51,7 +52,7 @@ pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
     let mode = read_mode(root);
     let listen = read_listen(root, mode);
     let admin = read_admin(root, mode, &listen);
-    let (token_sources, realm, token_cache, status_lists) = read_token(root);
+    let (token_sources, realm, token_cache, token_lint, sender, status_lists) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
     let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
@@ -60,9 +61,12 @@ pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
         listen,
         admin,
         events: None,
+        tls: tls::read(root),
         limits,
         token_sources,
         token_cache,
+        token_lint,
+        sender,
         status_lists,
         realm,
         opa_identity,
@@ -161,7 +165,9 @@ fn read_mode(root: &mut Section<'_>) -> u32 {
     }
 }
 
-fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSettings, status_lists::Settings) {
+type TokenSection = (Vec<TokenSource>, String, TokenCacheSettings, TokenLint, SenderSettings, status_lists::Settings);
+
+fn read_token(root: &mut Section<'_>) -> TokenSection {
     let mut token = root.section("token");
     let texts = token.texts("sources", &["header"]);
     if texts.is_empty() && !token.concerns("sources") {
@@ -179,9 +185,12 @@ fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSe
         bytes: cache.size("bytes", 32 << 20, 64 << 10..=4 << 30),
     };
     cache.finish();
+    let choices = [("off", TokenLint::Off), ("metrics", TokenLint::Metrics), ("warn", TokenLint::Warn)];
+    let lint = token.text("lint").and_then(|text| token.choose(&text, &choices)).unwrap_or_default();
+    let sender = sender::read(&mut token);
     let status_lists = notices::read_status_lists(&mut token);
     token.finish();
-    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, status_lists)
+    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, lint, sender, status_lists)
 }
 
 /// `header`, `header:NAME`, `header:NAME:SCHEME`, `cookie:NAME`, `query:NAME`.

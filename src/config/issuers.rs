@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    notices,
+    introspection, notices,
     problem::{Code, list},
     section::{Section, Text},
     transport,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     reload::{FetchSettings, KeySource},
-    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings},
+    token::{Algorithm, IssuerProfile, KeyOrigin, ProfileSettings, SenderConstraint},
 };
 
 /// Names of all algorithms: those of RFC 7518 and RFC 8037, then those of RFC 9864 for the same ones.
@@ -41,6 +41,8 @@ const DEFAULT_ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDS
 const DEFAULT_TYPES: [&str; 2] = ["at+jwt", "jwt"];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const GREATEST_LEEWAY: Duration = Duration::from_secs(300);
+/// Why keys do not travel over plain HTTP.
+const REPLACED_KEYS: &str = "replace the keys";
 /// Claims that every token must have anyway.
 const ALWAYS_REQUIRED: [&str; 3] = ["iss", "aud", "exp"];
 
@@ -67,18 +69,27 @@ pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(I
             continue;
         }
         let issuer = read_issuer(&mut section);
-        let keys = read_keys(&mut section, &issuer);
+        let discovery = section.flag_or_text("discovery");
+        let introspection = introspection::read(&mut section, discovery.is_some());
+        let needs_keys = introspection.as_ref().is_none_or(|introspection| !introspection.needs_no_keys());
+        let keys = read_keys(&mut section, &issuer, discovery, needs_keys);
         let origin = match &keys {
+            Some(KeySource::None) => KeyOrigin::Nowhere,
             Some(source) if !source.is_remote() => KeyOrigin::Local,
             _ => KeyOrigin::Remote,
         };
         let settings = read_profile(&mut section, issuer, origin, keys.is_some());
-        let settings = ProfileSettings { tenant_claim: tenant_claim.map(str::to_owned), ..settings };
+        let settings = ProfileSettings { introspection, tenant_claim: tenant_claim.map(str::to_owned), ..settings };
         if let (false, Some(keys)) = (section.has_problems(), keys) {
             match IssuerProfile::new(settings) {
                 Ok(profile) if profiles.iter().any(|(other, _)| other.issuer() == profile.issuer()) => {
                     let message = format!("`{}` stands in the list twice; an issuer has one entry", profile.issuer());
                     section.problem(Code::DuplicateKey, "issuer", message);
+                }
+                Ok(profile) if wants_opaque(&profile) && profiles.iter().any(|(other, _)| wants_opaque(other)) => {
+                    let message = "another issuer has it already, but an opaque token does not say whose it is, and nobody \
+                                   else may see it; set it for one issuer";
+                    section.problem(Code::InvalidValue, "introspection.opaque", message);
                 }
                 Ok(profile) => profiles.push((profile, keys)),
                 Err(errors) => {
@@ -91,6 +102,10 @@ pub(super) fn read(root: &mut Section<'_>, tenant_claim: Option<&str>) -> Vec<(I
         section.finish();
     }
     profiles
+}
+
+fn wants_opaque(profile: &IssuerProfile) -> bool {
+    profile.introspection().is_some_and(|introspection| introspection.opaque)
 }
 
 fn read_issuer(section: &mut Section<'_>) -> String {
@@ -117,6 +132,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         section.problem_at(audience, "it is empty; write the exact `aud` of the tokens");
     }
     let algorithms = read_algorithms(section, origin_known && origin == KeyOrigin::Remote);
+    let algorithms = if origin == KeyOrigin::Nowhere { Vec::new() } else { algorithms };
     let types = section.texts("types", &DEFAULT_TYPES);
     if types.is_empty() && !section.concerns("types") {
         section.problem(Code::InvalidValue, "types", "it is empty, so no token could pass; name at least one `typ`");
@@ -139,6 +155,7 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
             .collect(),
         keep: plain(claims.texts("keep", &[])),
         rename: claims.text_map("rename"),
+        sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
         introspection: None,
         logout: notices::read_logout(section),
@@ -157,9 +174,7 @@ pub(super) fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Al
     }
     let mut algorithms = Vec::new();
     for name in &names {
-        if name.text.eq_ignore_ascii_case("none") {
-            section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
-        } else if let Some(algorithm) = section.choose(name, &ALGORITHMS) {
+        if let Some(algorithm) = algorithm(section, name) {
             if remote && name.text.starts_with("HS") {
                 let message = format!(
                     "`{}` signs with a shared secret, and a key set that is fetched holds public keys only; remove it, \
@@ -177,9 +192,22 @@ pub(super) fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Al
     algorithms
 }
 
-/// Exactly one source of keys.
-pub(super) fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySource> {
-    let discovery = section.flag_or_text("discovery");
+/// One algorithm by its name; `none` is none.
+pub(super) fn algorithm(section: &Section<'_>, name: &Text) -> Option<Algorithm> {
+    if name.text.eq_ignore_ascii_case("none") {
+        section.problem_at(name, "`none` means no signature at all: anybody could write such a token; remove it");
+        return None;
+    }
+    section.choose(name, &ALGORITHMS)
+}
+
+/// Exactly one source of keys; none only where none are needed. `discovery` is what stands there.
+pub(super) fn read_keys(
+    section: &mut Section<'_>,
+    issuer: &str,
+    discovery: Option<Result<Text, Text>>,
+    needs_keys: bool,
+) -> Option<KeySource> {
     let mut jwks = section.section("jwks");
     let local_knob = REMOTE_ONLY.into_iter().find(|key| jwks.has(key));
     let fetch = read_fetch(&mut jwks);
@@ -198,7 +226,7 @@ pub(super) fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySo
     }
     let source = match (url, file, inline, discovery) {
         (Some(url), None, None, None) => {
-            check_url(&jwks, &url, fetch.http.allow_http, "jwks.allow_http");
+            check_url(&jwks, &url, fetch.http.allow_http, "jwks.allow_http", REPLACED_KEYS);
             Some(KeySource::Url { url: url.text, fetch })
         }
         (None, Some(file), None, None) => Some(KeySource::File(jwks.existing(&file))),
@@ -210,14 +238,16 @@ pub(super) fn read_keys(section: &mut Section<'_>, issuer: &str) -> Option<KeySo
                     &Text { text: issuer.to_owned(), ..place },
                     fetch.http.allow_http,
                     "jwks.allow_http",
+                    REPLACED_KEYS,
                 );
             }
             Some(KeySource::Discovery { url: None, fetch })
         }
         (None, None, None, Some(Err(url))) => {
-            check_url(section, &url, fetch.http.allow_http, "jwks.allow_http");
+            check_url(section, &url, fetch.http.allow_http, "jwks.allow_http", REPLACED_KEYS);
             Some(KeySource::Discovery { url: Some(url.text), fetch })
         }
+        (None, None, None, None) if !needs_keys => Some(KeySource::None),
         _ => {
             if sources.len() > 1 {
                 let message = format!("{} are set, but keys come from one place; keep one", list(&sources));
@@ -243,12 +273,12 @@ fn read_fetch(jwks: &mut Section<'_>) -> FetchSettings {
         ttl: jwks.duration("refresh", default.ttl, second * 10..=DAY),
         max_stale: jwks.duration("max_stale", default.max_stale, Duration::ZERO..=DAY * 30),
         unknown_kid_cooldown: jwks.duration("refetch_cooldown", default.unknown_kid_cooldown, second..=DAY),
-        http: transport::read(jwks, default.http),
+        http: transport::read(jwks, &default.http),
     }
 }
 
-/// Keys decide who is believed, so they travel over TLS, except on this machine.
-fn check_url(section: &Section<'_>, url: &Text, allow_http: bool, switch: &str) {
+/// What decides who is believed travels over TLS, except on this machine. `danger`: what whoever is on the way could do.
+pub(super) fn check_url(section: &Section<'_>, url: &Text, allow_http: bool, switch: &str, danger: &str) {
     let shown = shorten(&url.text);
     let parsed = match url.text.parse::<http::Uri>() {
         Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => uri,
@@ -268,7 +298,7 @@ fn check_url(section: &Section<'_>, url: &Text, allow_http: bool, switch: &str) 
         Some("http") => section.problem_at(
             url,
             format!(
-                "`{shown}` is plain HTTP to another machine: whoever is on the way could replace the keys; write \
+                "`{shown}` is plain HTTP to another machine: whoever is on the way could {danger}; write \
                  `https`, or set `{switch}: true` where the network itself is trusted"
             ),
         ),

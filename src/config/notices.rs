@@ -73,7 +73,7 @@ pub(super) fn read_status_lists(token: &mut Section<'_>) -> status_lists::Settin
             ..default.lifetimes
         },
         patience: section.duration("patience", default.patience, Duration::ZERO..=SECOND * 60),
-        transport: transport::read(&mut section, default.transport),
+        transport: transport::read(&mut section, &default.transport),
     };
     section.finish();
     settings
@@ -168,7 +168,8 @@ fn read_transmitter(
         (profile.algorithms().to_vec(), profile.leeway(), None)
     } else {
         let name = issuer.as_ref().map(|text| text.text.as_str()).unwrap_or_default();
-        let keys = read_keys(section, name);
+        let discovery = section.flag_or_text("discovery");
+        let keys = read_keys(section, name, discovery, true);
         let is_remote = keys.as_ref().is_some_and(KeySource::is_remote);
         let algorithms = read_algorithms(section, is_remote);
         let leeway = section.duration("leeway", SECOND * 30, Duration::ZERO..=SECOND * 300);

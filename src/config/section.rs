@@ -241,6 +241,20 @@ impl<'r> Section<'r> {
         self.text_of(&self.key(key), node)
     }
 
+    /// Text that the environment gave: a secret does not stand in the file, and is never shown.
+    pub(super) fn secret(&mut self, key: &str) -> Option<Text> {
+        let node = self.take(key)?;
+        match node.value {
+            Value::Text { text, expanded: true } => Some(Text { text, place: node.place, key: self.key(key) }),
+            _ => {
+                let message =
+                    "a secret does not stand in a configuration; write `${NAME}` for one that the environment holds";
+                self.report.add(Code::InvalidValue, &node.place, &self.key(key), message);
+                None
+            }
+        }
+    }
+
     /// A list of strings, or `default` when not set.
     pub(super) fn texts(&mut self, key: &str, default: &[&str]) -> Vec<Text> {
         if !self.has(key) {

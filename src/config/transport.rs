@@ -13,7 +13,7 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 const SIZE: RangeInclusive<usize> = 1 << 10..=16 << 20;
 
 /// Reads `timeout`, `max_bytes`, `allow_http`, `ca_file`, `client_certificate` and `client_key`, and tries the files.
-pub(super) fn read(section: &mut Section<'_>, default: Settings) -> Settings {
+pub(super) fn read(section: &mut Section<'_>, default: &Settings) -> Settings {
     let timeout = section.duration("timeout", default.timeout, TIMEOUT);
     let (ca, certificate, key) =
         (section.text("ca_file"), section.text("client_certificate"), section.text("client_key"));
@@ -28,7 +28,7 @@ pub(super) fn read(section: &mut Section<'_>, default: Settings) -> Settings {
         ca_file: path(section, &ca),
         client_certificate: path(section, &certificate),
         client_key: path(section, &key),
-        ..default
+        idle_connections: default.idle_connections,
     };
     match (&certificate, &key) {
         (Some(_), None) => {

@@ -62,7 +62,9 @@ fn wall() -> SystemTime {
 
 fn json(changes: Value) -> Reply {
     let mut all = json!({"active": true, "aud": "folders", "sub": "alice", "token_type": "Bearer", "exp": START + 300});
-    all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    if let (Some(members), Value::Object(changes)) = (all.as_object_mut(), changes) {
+        members.extend(changes);
+    }
     Ok((AnswerForm::Json, all.to_string().into_bytes()))
 }
 

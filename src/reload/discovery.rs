@@ -42,7 +42,7 @@ pub(super) fn places(issuer: &str, url: Option<&str>, allow_http: bool) -> Resul
 /// Is the source written in a way that can be fetched at all? Local sources always are.
 pub(super) fn check_source(issuer: &str, source: &KeySource) -> Result<(), FetchError> {
     match source {
-        KeySource::File(_) | KeySource::Inline(_) => Ok(()),
+        KeySource::None | KeySource::File(_) | KeySource::Inline(_) => Ok(()),
         KeySource::Url { url, fetch } => Ok(fetch::admit(url, fetch.http.allow_http).map(drop)?),
         KeySource::Discovery { url, fetch } => places(issuer, url.as_deref(), fetch.http.allow_http).map(drop),
     }

@@ -4,6 +4,7 @@
 //! changed. All time is tokio's, so tests decide how it passes.
 
 mod plan;
+mod unknown;
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,17 +13,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::plan::{Discovered, Fetched, Plan};
+use self::{
+    plan::{Discovered, Fetched, Plan},
+    unknown::UnknownKeys,
+};
 use super::{
     FetchSettings, KeySource,
     discovery::Metadata,
+    keep::{Keeper, Kept},
     network::{Answer, FetchError, Network, Transport},
     unix_now, until,
 };
 use crate::{
     fetch,
-    snapshot::KeyHealth,
-    token::{IssuerProfile, KeyOrigin, KeySet},
+    snapshot::{KeyHealth, KeysFrom},
+    token::{IssuerProfile, KeyOrigin, KeySet, WantedKey},
 };
 
 /// Bounds on what `Cache-Control: max-age` can ask for.
@@ -35,16 +40,23 @@ const MAX_WAITERS: usize = 1024;
 const JUST_CHANGED: Duration = Duration::from_secs(1);
 /// Counters of suppressed requests are told at most this often.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
-/// Reasons that a set's dropped keys are counted under.
-const MAX_DROP_REASONS: usize = 32;
 
 /// What the publisher tells a task.
 #[derive(Debug)]
 pub(super) enum Command {
     /// A token names a key that is not there.
-    Want(oneshot::Sender<bool>),
+    Want(Waiter),
     /// The operator asks for a refresh.
     Refresh,
+}
+
+/// Who waits for a key.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    /// To be answered with whether to look again.
+    pub(super) done: oneshot::Sender<bool>,
+    /// The key, when the token names one.
+    pub(super) wanted: Option<WantedKey>,
 }
 
 /// What a task tells the publisher.
@@ -81,6 +93,7 @@ pub(super) struct Issuer<T> {
     transport: Option<Arc<T>>,
     commands: mpsc::Receiver<Command>,
     updates: mpsc::Sender<Update>,
+    keeper: Option<Keeper>,
 
     keys: Option<Arc<KeySet>>,
     etag: Option<String>,
@@ -93,7 +106,8 @@ pub(super) struct Issuer<T> {
     last_forced: Option<Instant>,
     last_change: Option<Instant>,
 
-    waiters: Vec<oneshot::Sender<bool>>,
+    waiters: Vec<Waiter>,
+    unknown: UnknownKeys,
     health: KeyHealth,
     health_due: Option<Instant>,
 }
@@ -117,8 +131,15 @@ impl Issuer<Network> {
         Some(Self::new(profile, source, settings, generation, None, commands, updates))
     }
 
+    /// With keys over a restart.
+    pub(super) fn with(mut self, keeper: Keeper) -> Self {
+        self.keeper = Some(keeper);
+        self
+    }
+
     /// Runs until the publisher is gone.
     pub(super) async fn run_over_network(mut self) {
+        self.recall().await;
         let settings = self.settings.http.clone();
         // Loading the system's certificates reads files.
         let network = tokio::task::spawn_blocking(move || Network::new(settings)).await;
@@ -152,6 +173,7 @@ impl<T: Transport> Issuer<T> {
             transport,
             commands,
             updates,
+            keeper: None,
             keys: None,
             etag: None,
             discovered: None,
@@ -161,9 +183,24 @@ impl<T: Transport> Issuer<T> {
             last_forced: None,
             last_change: None,
             waiters: Vec::new(),
+            unknown: UnknownKeys::default(),
             health: KeyHealth::default(),
             health_due: None,
         }
+    }
+
+    /// Begins with the keys that were kept, for what is left of their time.
+    async fn recall(&mut self) {
+        let Some(keeper) = &self.keeper else { return };
+        let max_stale = self.settings.max_stale;
+        let Some(Kept { keys, fetched_at, age }) = keeper.load(&self.profile, max_stale).await else { return };
+        let (issuer, age_seconds) = (self.profile.issuer(), age.as_secs());
+        tracing::info!(issuer, age_seconds, keys = keys.len(), "keys that were kept on disk serve until new ones come");
+        let change = self.replace(keys);
+        self.health.source = Some(KeysFrom::Disk);
+        self.health.last_success = Some(fetched_at);
+        self.end_of_keys = Instant::now().checked_add(max_stale.saturating_sub(age));
+        self.tell(change, false).await;
     }
 
     async fn run(mut self) {
@@ -194,8 +231,15 @@ impl<T: Transport> Issuer<T> {
 
     /// A token names an unknown key. The slot is taken before the fetch and whatever comes of it, so a flood of
     /// made-up key ids costs one fetch per cooldown, also when the issuer is down or has no keys.
-    fn want(&mut self, waiter: oneshot::Sender<bool>, in_flight: Option<InFlight>) -> Option<InFlight> {
+    fn want(&mut self, waiter: Waiter, in_flight: Option<InFlight>) -> Option<InFlight> {
         let now = Instant::now();
+        if waiter.wanted.is_some_and(|wanted| self.unknown.holds(wanted, now)) {
+            // The asker may have stopped waiting.
+            let _ = waiter.done.send(false);
+            self.health.negative_hits = self.health.negative_hits.saturating_add(1);
+            self.health_due.get_or_insert(now + HEALTH_INTERVAL);
+            return in_flight;
+        }
         if in_flight.is_some() {
             self.wait(waiter);
             return in_flight;
@@ -203,8 +247,7 @@ impl<T: Transport> Issuer<T> {
         let cooldown = self.settings.unknown_kid_cooldown;
         if self.last_forced.is_some_and(|last| now.duration_since(last) < cooldown) {
             let just_changed = self.last_change.is_some_and(|last| now.duration_since(last) < JUST_CHANGED);
-            // The asker may have stopped waiting.
-            let _ = waiter.send(just_changed);
+            let _ = waiter.done.send(just_changed);
             if !just_changed {
                 self.health.suppressed_refreshes = self.health.suppressed_refreshes.saturating_add(1);
                 self.health_due.get_or_insert(now + HEALTH_INTERVAL);
@@ -217,8 +260,8 @@ impl<T: Transport> Issuer<T> {
         self.begin(false)
     }
 
-    fn wait(&mut self, waiter: oneshot::Sender<bool>) {
-        self.waiters.retain(|waiter| !waiter.is_closed());
+    fn wait(&mut self, waiter: Waiter) {
+        self.waiters.retain(|waiter| !waiter.done.is_closed());
         if self.waiters.len() < MAX_WAITERS {
             self.waiters.push(waiter);
         }
@@ -268,6 +311,10 @@ impl<T: Transport> Issuer<T> {
             Answer::Body { bytes, etag, max_age } => match self.parse(&bytes) {
                 Ok(keys) => {
                     self.etag = etag;
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.hold(&keys, &bytes);
+                    }
+                    self.health.dropped = dropped_by_reason(&keys);
                     let is_same = self.keys.as_ref().is_some_and(|old| old.digest() == keys.digest());
                     if is_same { (KeyChange::Same, max_age) } else { (self.replace(keys), max_age) }
                 }
@@ -287,7 +334,25 @@ impl<T: Transport> Issuer<T> {
         self.failures = 0;
         self.health.last_error = None;
         self.health.last_success = unix_now();
+        self.health.source = Some(KeysFrom::Network);
+        self.health.fetches = self.health.fetches.saturating_add(1);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.write();
+        }
+        self.note_unknown(now);
         change
+    }
+
+    /// Of the keys that are waited for, those that did not come.
+    fn note_unknown(&mut self, now: Instant) {
+        let Some(keys) = &self.keys else { return };
+        for wanted in self.waiters.iter().filter_map(|waiter| waiter.wanted) {
+            if keys.has_named(wanted) {
+                self.unknown.forget(wanted);
+            } else {
+                self.unknown.note(wanted, now, self.settings.unknown_kid_cooldown);
+            }
+        }
     }
 
     /// What the metadata said besides where the keys are.
@@ -309,12 +374,8 @@ impl<T: Transport> Issuer<T> {
 
     fn replace(&mut self, keys: KeySet) -> KeyChange {
         self.health.keys = Some(keys.len());
-        self.health.dropped = BTreeMap::new();
-        for dropped in keys.dropped() {
-            if self.health.dropped.len() < MAX_DROP_REASONS || self.health.dropped.contains_key(dropped.reason) {
-                *self.health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
-            }
-        }
+        self.health.generation = self.health.generation.saturating_add(1);
+        self.health.dropped = dropped_by_reason(&keys);
         let (issuer, dropped) = (self.profile.issuer(), &self.health.dropped);
         if dropped.is_empty() {
             tracing::info!(issuer, keys = keys.len(), "keys changed");
@@ -340,6 +401,8 @@ impl<T: Transport> Issuer<T> {
             tracing::error!(issuer, code, error = text, have_keys = self.keys.is_some(), "keys cannot be had");
         }
         self.health.last_error = Some(text);
+        self.health.last_failure = unix_now();
+        self.health.fetch_failures = self.health.fetch_failures.saturating_add(1);
         let wait = BACKOFF.0.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX)).min(BACKOFF.1);
         self.failures = self.failures.saturating_add(1).min(16);
         self.next_fetch = Instant::now() + wait.mul_f64(0.75 + 0.5 * random());
@@ -355,6 +418,7 @@ impl<T: Transport> Issuer<T> {
         self.etag = None;
         self.end_of_keys = None;
         self.health.keys = Some(0);
+        self.health.source = None;
     }
 
     async fn tell(&mut self, change: KeyChange, is_attempt: bool) {
@@ -364,7 +428,7 @@ impl<T: Transport> Issuer<T> {
             generation: self.generation,
             change,
             health: self.health.clone(),
-            waiters: if is_attempt { std::mem::take(&mut self.waiters) } else { Vec::new() },
+            waiters: if is_attempt { self.waiters.drain(..).map(|waiter| waiter.done).collect() } else { Vec::new() },
             is_attempt,
         };
         // The publisher is gone: so are the commands, and the loop ends.
@@ -378,6 +442,14 @@ async fn land(in_flight: &mut Option<InFlight>) -> Fetched {
         Some(fetch) => fetch.as_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// How many keys of a set were dropped, by reason; the reasons are a closed list.
+pub(super) fn dropped_by_reason(keys: &KeySet) -> BTreeMap<String, usize> {
+    keys.dropped().iter().fold(BTreeMap::new(), |mut dropped, key| {
+        *dropped.entry(key.reason.to_owned()).or_default() += 1;
+        dropped
+    })
 }
 
 /// Uniform in 0..1, to spread the requests of many sidecars. Without randomness, they come together.

@@ -138,7 +138,7 @@ pub(super) fn gather(settings: &Settings, picture: &Picture) -> Option<Gathered>
                     Err(first.unwrap_or_else(|| problem("file_unreadable", "the key file cannot be read", None)))
                 }
             },
-            KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
+            KeySource::None | KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
         };
         keys.insert(profile.issuer().to_owned(), bytes);
     }

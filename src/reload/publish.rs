@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -18,13 +19,14 @@ use tokio::{
 use super::{
     KeySource, Pinned, Reconfigure, Settings, aside,
     files::{Change, Files},
-    jwks::{Command, Issuer, KeyChange, Update},
+    jwks::{Command, Issuer, KeyChange, Update, Waiter, dropped_by_reason},
+    keep::Keeper,
     load::{self, Loaded, problem},
     unix_now,
 };
 use crate::{
     shutdown,
-    snapshot::{self, Handle, Health, KeyHealth, KeyRequest, Problem, Publisher, Snapshot},
+    snapshot::{self, Handle, Health, KeyHealth, KeyRequest, KeysFrom, Problem, Publisher, Snapshot},
     token::{IssuerProfile, KeyRing, KeySet, RevocationSet},
 };
 
@@ -57,6 +59,8 @@ struct Issuers {
     tasks: BTreeMap<String, Task>,
     updates: mpsc::Sender<Update>,
     next_generation: u64,
+    /// Where keys are kept over a restart.
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -84,11 +88,12 @@ pub(super) async fn start(
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
     for (issuer, keys) in &state.world.local_keys {
         state.keys.insert(issuer.clone(), Arc::clone(keys));
-        health.keys.insert(issuer.clone(), local_health(keys));
+        health.keys.insert(issuer.clone(), KeyHealth { generation: 1, ..local_health(keys) });
     }
 
     let (updates, mut from_issuers) = mpsc::channel(QUEUE);
-    let mut issuers = Issuers { tasks: BTreeMap::new(), updates, next_generation: 0 };
+    let mut issuers =
+        Issuers { tasks: BTreeMap::new(), updates, next_generation: 0, directory: settings.state_directory.clone() };
     issuers.reconcile(&settings.profiles);
     let patience = settings.startup.key_wait;
     first_keys(&issuers, &mut from_issuers, &mut state, &mut health, patience).await;
@@ -167,7 +172,11 @@ impl Writer {
     /// What the files said.
     fn apply(&mut self, change: Change) {
         for (issuer, keys) in change.local_keys {
-            self.publisher.update_health(|health| drop(health.keys.insert(issuer.clone(), local_health(&keys))));
+            self.publisher.update_health(|health| {
+                let before = health.keys.get(&issuer).map_or(0, |keys| keys.generation);
+                let now = KeyHealth { generation: before.saturating_add(1), ..local_health(&keys) };
+                health.keys.insert(issuer.clone(), now);
+            });
             self.state.keys.insert(issuer, keys);
         }
         for (issuer, problem) in change.key_problems {
@@ -209,7 +218,7 @@ impl Writer {
                 self.publisher.update_health(|health| drop(health.keys.remove(&issuer)));
             }
         }
-        for (profile, _) in &settings.profiles {
+        for (profile, _) in settings.profiles.iter().filter(|(_, source)| *source != KeySource::None) {
             self.publisher.update_health(|health| {
                 health.keys.entry(profile.issuer().to_owned()).or_default();
             });
@@ -361,8 +370,10 @@ impl Issuers {
         let generation = self.next_generation;
         self.next_generation += 1;
         let (profile, source) = pair.clone();
+        let keeper = Keeper::new(self.directory.clone(), &profile, &source);
         let task = Issuer::over_network(profile, source, generation, receiver, self.updates.clone());
         let Some(task) = task else { return false };
+        let task = task.with(keeper);
         let handle = tokio::spawn(task.run_over_network()).abort_handle();
         let task = Task { generation, identity: identity(pair), commands, handle };
         self.tasks.insert(issuer.to_owned(), task);
@@ -373,7 +384,7 @@ impl Issuers {
     fn pass_on(&self, request: KeyRequest) {
         if let Some(task) = self.tasks.get(&request.issuer) {
             // A full queue drops it too.
-            let _ = task.commands.try_send(Command::Want(request.done));
+            let _ = task.commands.try_send(Command::Want(Waiter { done: request.done, wanted: request.wanted }));
         }
     }
 
@@ -403,9 +414,11 @@ fn identity((profile, source): &(IssuerProfile, KeySource)) -> String {
 }
 
 fn local_health(keys: &KeySet) -> KeyHealth {
-    let mut health = KeyHealth { keys: Some(keys.len()), last_success: unix_now(), ..KeyHealth::default() };
-    for dropped in keys.dropped() {
-        *health.dropped.entry(dropped.reason.to_owned()).or_default() += 1;
+    KeyHealth {
+        keys: Some(keys.len()),
+        source: Some(KeysFrom::Local),
+        last_success: unix_now(),
+        dropped: dropped_by_reason(keys),
+        ..KeyHealth::default()
     }
-    health
 }

@@ -254,7 +254,7 @@ impl App {
         let mut result = receive(raw, &self.snapshots.current(), now());
         if let Err(error) = &result
             && let Some(issuer) = error.wants_keys_of()
-            && self.snapshots.request_keys(issuer, self.settings.key_patience).await
+            && self.snapshots.request_keys(issuer, error.wanted_key(), self.settings.key_patience).await
         {
             result = receive(raw, &self.snapshots.current(), now());
         }

@@ -26,14 +26,14 @@ use http::{
 
 use self::forwarded::{Dialect, Forwarded};
 use super::{
-    App, Arrival, Settings,
+    App, Arrival,
     answer::Answer,
     evaluate::{Failure, evaluate},
-    identity::{self, Cause, Challenges, Identified, Unidentified},
+    identity::{self, Asked, Asking, Identified, Unidentified},
     listener::Peer,
 };
 use crate::{
-    authorize::{self, DecisionId, Denial, DenyReason, Permit, Verdict},
+    authorize::{self, Challenge, DecisionId, Denial, DenyReason, Permit, Verdict},
     input,
     policy::{DataPath, Entrypoint, EvalOptions, Outcome},
     snapshot::Snapshot,
@@ -77,7 +77,7 @@ async fn ask(app: &App, dialect: Dialect, parts: &Parts) -> Result<Answer, Answe
     let arrival = parts.extensions.get::<Arrival>().ok_or_else(|| {
         Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the request has no arrival")
     })?;
-    if !is_trusted(&arrival.peer, &app.settings) {
+    if !arrival.peer.is_trusted(&app.settings) {
         return Err(untrusted(app, &arrival.peer));
     }
     let forwarded = forwarded::read(dialect, &parts.headers, &app.settings).map_err(|unclear| {
@@ -85,7 +85,19 @@ async fn ask(app: &App, dialect: Dialect, parts: &Parts) -> Result<Answer, Answe
         tracing::debug!(code = unclear.code(), peer = %arrival.peer.text, "a forwarded request was refused");
         Answer::error(StatusCode::BAD_REQUEST, unclear.code(), &unclear.to_string())
     })?;
-    let identified = match identity::identify(app, &parts.headers, forwarded.query).await {
+    let access = &forwarded.access;
+    let asking = Asking {
+        arrival,
+        headers: &parts.headers,
+        query: forwarded.query,
+        asked: Asked::Forwarded {
+            method: &access.method,
+            scheme: &access.scheme,
+            host: &access.host,
+            uri: forwarded.uri,
+        },
+    };
+    let identified = match identity::identify(app, asking).await {
         Ok(identified) => identified,
         Err(refused) => return Err(rejected(app, arrival, &refused)),
     };
@@ -94,7 +106,7 @@ async fn ask(app: &App, dialect: Dialect, parts: &Parts) -> Result<Answer, Answe
 
 /// Asks policy, and records what came of it before it is answered.
 async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identified: &Identified) -> Answer {
-    let Identified { snapshot, caller, verification } = identified;
+    let Identified { snapshot, caller, verification, .. } = identified;
     let nowhere = DataPath::default();
     let about = Record {
         caller: Some(caller.caller()),
@@ -102,7 +114,7 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
         ..record(arrival, snapshot, entrypoint_path(snapshot, &nowhere))
     };
     if snapshot.entrypoint.is_none() {
-        return conclude(app, arrival, &about, &Verdict::deny(DenyReason::NoEntrypoint));
+        return conclude(app, arrival, identified, &about, &Verdict::deny(DenyReason::NoEntrypoint));
     }
     let input = input::for_access(&forwarded.access, caller, snapshot, SystemTime::now());
     let began = Instant::now();
@@ -114,10 +126,10 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
                 Outcome::Value(value) => Some(value),
                 Outcome::Undefined => None,
             };
-            conclude(app, arrival, &Record { result: value, ..about }, &authorize::decide(Ok(outcome)))
+            conclude(app, arrival, identified, &Record { result: value, ..about }, &authorize::decide(Ok(outcome)))
         }
         Err(Failure::Evaluation(error)) => {
-            conclude(app, arrival, &Record { error: Some(error), ..about }, &authorize::decide(Err(error)))
+            conclude(app, arrival, identified, &Record { error: Some(error), ..about }, &authorize::decide(Err(error)))
         }
         Err(failure @ Failure::Overloaded) => {
             let id = about.id;
@@ -129,7 +141,7 @@ async fn decide(app: &App, arrival: &Arrival, forwarded: &Forwarded<'_>, identif
 }
 
 /// Fills in the verdict, records it and answers it.
-fn conclude(app: &App, arrival: &Arrival, about: &Record<'_>, verdict: &Verdict) -> Answer {
+fn conclude(app: &App, arrival: &Arrival, identified: &Identified, about: &Record<'_>, verdict: &Verdict) -> Answer {
     app.telemetry.decided(&Record {
         outcome: verdict.label(),
         reason: verdict.code(),
@@ -142,14 +154,14 @@ fn conclude(app: &App, arrival: &Arrival, about: &Record<'_>, verdict: &Verdict)
     });
     let answer = match verdict {
         Verdict::Allow(permit) => allowed(permit, &app.settings.identity_headers),
-        Verdict::Deny(denial) => denied(denial, &app.challenges),
+        Verdict::Deny(denial) => denied(denial, app, identified),
     };
     answer.of_decision(about.id)
 }
 
 /// The token, or its absence, was refused before policy was asked.
 fn rejected(app: &App, arrival: &Arrival, refused: &Unidentified) -> Answer {
-    let Unidentified { snapshot, cause, verification } = refused;
+    let Unidentified { snapshot, cause, verification, .. } = refused;
     let nowhere = DataPath::default();
     let about = record(arrival, snapshot, entrypoint_path(snapshot, &nowhere));
     let id = about.id;
@@ -160,7 +172,7 @@ fn rejected(app: &App, arrival: &Arrival, refused: &Unidentified) -> Answer {
         verification: *verification,
         ..about
     });
-    cause.answer(&app.challenges).of_decision(id)
+    refused.answer(app).of_decision(id)
 }
 
 /// What is known before anything was asked; denies until something else is said.
@@ -190,11 +202,6 @@ fn entrypoint_path<'a>(snapshot: &'a Snapshot, nowhere: &'a DataPath) -> &'a Dat
 }
 
 // === trust ===
-
-/// Whoever may open the Unix socket was let in by its file mode; a TCP peer has to be configured.
-fn is_trusted(peer: &Peer, settings: &Settings) -> bool {
-    peer.address.is_none_or(|address| forwarded::is_in(&settings.trusted_peers, address))
-}
 
 /// Nothing that this peer says about a request is believed, so there is no request to decide about.
 fn untrusted(app: &App, peer: &Peer) -> Answer {
@@ -228,13 +235,15 @@ fn allowed(permit: &Permit, identity_headers: &[String]) -> Answer {
 }
 
 /// The deny that policy wrote, or `403` with its reasons. A `401` always carries a challenge (RFC 9110 §15.5.2).
-fn denied(denial: &Denial, challenges: &Challenges) -> Answer {
+fn denied(denial: &Denial, app: &App, identified: &Identified) -> Answer {
     let effects = &denial.effects;
-    let status = effects.status.unwrap_or(StatusCode::FORBIDDEN);
+    let challenge = effects.challenge.as_ref();
+    let status = effects.status.or(challenge.map(Challenge::status)).unwrap_or(StatusCode::FORBIDDEN);
+    let code = challenge.map_or("forbidden", Challenge::error);
     let mut answer = match &effects.body {
         Some(body) => Answer::text(status, body.as_str()),
-        None if effects.reasons.is_empty() => Answer::error(status, "forbidden", "the request is not allowed"),
-        None => Answer::error(status, "forbidden", &effects.reasons.join("; ")),
+        None if effects.reasons.is_empty() => Answer::error(status, code, "the request is not allowed"),
+        None => Answer::error(status, code, &effects.reasons.join("; ")),
     };
     if effects.headers.iter().any(|(name, _)| name == CONTENT_TYPE) {
         answer.headers.remove(CONTENT_TYPE);
@@ -242,9 +251,13 @@ fn denied(denial: &Denial, challenges: &Challenges) -> Answer {
     if !append(&mut answer.headers, &effects.headers) {
         return too_many_headers();
     }
-    if status == StatusCode::UNAUTHORIZED && !answer.headers.contains_key(WWW_AUTHENTICATE) {
-        let (name, value) = Cause::Denied(DenyReason::NoToken).header(challenges);
-        return answer.with(name, value);
+    let is_asked = challenge.is_some() || status == StatusCode::UNAUTHORIZED;
+    if is_asked && !answer.headers.contains_key(WWW_AUTHENTICATE) {
+        let parameters = challenge.map(Challenge::parameters).unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        for challenge in app.challenges.values(&identified.snapshot.profiles, identified.scheme, &parameters) {
+            answer = answer.with(WWW_AUTHENTICATE, challenge);
+        }
     }
     answer
 }

@@ -25,18 +25,23 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
-    BindError, Limits, Listen,
+    BindError, Limits, Listen, Settings,
     connections::{Activity, Connections},
+    tls::{self, Tls},
 };
-use crate::telemetry::Telemetry;
+use crate::{telemetry::Telemetry, token::CertificateThumbprint};
 
 /// hyper reads headers and bodies through one buffer and has this as its smallest size.
 const SMALLEST_BUFFER: usize = 8 * 1024;
 
 /// How long to wait after an accept error that is about this process (no file descriptors left), not about one peer.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A handshake takes two round trips and some milliseconds of work.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How often at most the log says that all places are taken.
 const CROWDED_PAUSE: Duration = Duration::from_secs(60);
@@ -46,6 +51,8 @@ const CROWDED_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Listener {
     socket: Socket,
     address: String,
+    /// Of TCP sockets; `None`: plain HTTP.
+    tls: Option<Tls>,
 }
 
 #[derive(Debug)]
@@ -65,6 +72,8 @@ pub(super) struct Peer {
     pub(super) address: Option<IpAddr>,
     /// `address:port`, or `@` for a Unix socket, as OPA writes it.
     pub(super) text: Arc<str>,
+    /// The certificate by which it opened this connection.
+    pub(super) certificate: Option<CertificateThumbprint>,
 }
 
 /// How long a drain may take.
@@ -80,18 +89,18 @@ pub(super) trait Handler: Clone + Send + Sync + 'static {
 
 impl Listener {
     /// Opens a listener.
-    pub(super) async fn open(listen: &Listen) -> Result<Self, BindError> {
+    pub(super) async fn open(listen: &Listen, tls: Option<Tls>) -> Result<Self, BindError> {
         let failed = |address: &dyn ToString, source| BindError { address: address.to_string(), source };
         match listen {
             Listen::Tcp(address) => {
                 let socket = TcpListener::bind(address).await.map_err(|error| failed(address, error))?;
                 let address = socket.local_addr().map_err(|error| failed(address, error))?.to_string();
-                Ok(Self { socket: Socket::Tcp(socket), address })
+                Ok(Self { socket: Socket::Tcp(socket), address, tls })
             }
             Listen::Unix { path, mode } => {
                 let address = format!("unix://{}", path.display());
                 let socket = bind_unix(path, *mode).await.map_err(|error| failed(&address, error))?;
-                Ok(Self { socket: Socket::Unix { socket, _file: SocketFile(path.clone()) }, address })
+                Ok(Self { socket: Socket::Unix { socket, _file: SocketFile(path.clone()) }, address, tls: None })
             }
         }
     }
@@ -151,10 +160,17 @@ impl Listener {
             }
             let (watcher, handler, limits, telemetry) =
                 (graceful.watcher(), handler.clone(), limits.clone(), telemetry.clone());
+            let (tls, stop) = (self.tls.clone(), stop.clone());
             connections.start(|activity| async move {
                 let counted = telemetry.metrics().connected();
                 let handler = Observed { handler, activity };
                 match stream {
+                    Stream::Tcp(stream) if let Some(tls) = tls => {
+                        if let Some(stream) = shake_hands(&tls, stream, &peer, &limits, &telemetry, stop).await {
+                            let peer = Peer { certificate: tls::certificate_of(&stream), ..peer };
+                            connection(stream, &peer, handler, &limits, &telemetry, watcher).await;
+                        }
+                    }
                     Stream::Tcp(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
                     Stream::Unix(stream) => connection(stream, &peer, handler, &limits, &telemetry, watcher).await,
                 }
@@ -178,7 +194,7 @@ impl Listener {
             }
             Socket::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
-                Ok((Stream::Unix(stream), Peer { address: None, text: "@".into() }))
+                Ok((Stream::Unix(stream), Peer { address: None, text: "@".into(), certificate: None }))
             }
         }
     }
@@ -194,6 +210,32 @@ struct Observed<H> {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+/// `None`: there is no connection. It counts as idle until then, so that a flood of clients that shake no hands is closed
+/// for those who come after them.
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    peer: &Peer,
+    limits: &Limits,
+    telemetry: &Telemetry,
+    mut stop: watch::Receiver<bool>,
+) -> Option<TlsStream<TcpStream>> {
+    let patience = limits.header_timeout.min(LONGEST_HANDSHAKE);
+    let result = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => return None,
+        result = tokio::time::timeout(patience, tls.accept(stream)) => result,
+    };
+    let (reason, error) = match result {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => ("tls_handshake_failed", Some(error)),
+        Err(_) => ("tls_handshake_timeout", None),
+    };
+    telemetry.metrics().refused(reason);
+    tracing::debug!(reason, error = error.map(tracing::field::display), peer = %peer.text, "no TLS connection");
+    None
 }
 
 async fn connection(
@@ -269,10 +311,16 @@ impl<H: Handler> Handler for Observed<H> {
 // === impl Peer ===
 
 impl Peer {
+    /// Is what it says about requests of others believed? Whoever may open the Unix socket was let in by its file mode; a
+    /// TCP peer has to be configured.
+    pub(super) fn is_trusted(&self, settings: &Settings) -> bool {
+        self.address.is_none_or(|address| settings.trusted_peers.iter().any(|network| network.contains(&address)))
+    }
+
     fn tcp(address: SocketAddr) -> Self {
         // A dual-stack listener shows IPv4 peers as `::ffff:a.b.c.d`; networks are configured as IPv4.
         let ip = address.ip().to_canonical();
-        Self { address: Some(ip), text: SocketAddr::new(ip, address.port()).to_string().into() }
+        Self { address: Some(ip), text: SocketAddr::new(ip, address.port()).to_string().into(), certificate: None }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
     App, Arrival, CATCH_ALL, OpaIdentity,
     answer::Answer,
     body, health,
-    identity::{self, Unidentified},
+    identity::{self, Asked, Asking, Unidentified},
 };
 use crate::{
     authorize::DecisionId,
@@ -154,7 +154,13 @@ impl<'a> Context<'a> {
         if self.app.settings.opa_identity == OpaIdentity::Passthrough {
             return Ok(Asker { snapshot: self.app.snapshots.current(), caller: None, verification: None });
         }
-        match identity::identify(self.app, &parts.headers, parts.uri.query()).await {
+        let asking = Asking {
+            arrival: &self.arrival,
+            headers: &parts.headers,
+            query: parts.uri.query(),
+            asked: Asked::Own { method: &parts.method, uri: &parts.uri },
+        };
+        match identity::identify(self.app, asking).await {
             Ok(identified) => Ok(Asker {
                 snapshot: identified.snapshot,
                 caller: Some(identified.caller),
@@ -183,7 +189,7 @@ impl<'a> Context<'a> {
             evaluation: None,
             total: self.arrival.at.elapsed(),
         });
-        refused.cause.answer(&self.app.challenges)
+        refused.answer(self.app)
     }
 
     async fn body(&self, parts: &Parts, body: Body) -> Result<Bytes, body::BodyError> {

@@ -3,6 +3,8 @@
 //!
 //! Label values come from closed lists or from the configuration, never from a request, so a client cannot grow them.
 
+mod keys;
+
 use std::{
     fmt,
     sync::Arc,
@@ -12,11 +14,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode},
-    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::ConstCounter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
 
 use super::{
     Record,
@@ -38,6 +41,9 @@ pub struct Metrics {
     refused: Family<ReasonLabels, Counter>,
     connections: Gauge,
     token_cache: (Counter, Counter),
+    lint_samples: Family<IssuerLabels, Counter>,
+    lint_findings: Family<LintLabels, Counter>,
+    dpop_proofs: Gauge,
     introspection: IntrospectionMetrics,
     status_lists: StatusListMetrics,
     events: EventMetrics,
@@ -53,6 +59,18 @@ struct DecisionLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+/// Configured issuers only: a token is looked at after it verified.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LintLabels {
+    issuer: String,
+    rule: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +106,7 @@ impl Metrics {
         let refused = Family::default();
         let connections = Gauge::default();
         let token_cache = (Counter::default(), Counter::default());
+        let dpop_proofs = Gauge::default();
         registry.register_with_unit(
             "http_request_duration",
             "HTTP requests by handler, method and status code, as OPA names them",
@@ -110,7 +129,12 @@ impl Metrics {
         ours.register_with_unit("token_verification", "Time to verify a token", Unit::Seconds, verification.clone());
         ours.register("connections", "Open client connections", connections.clone());
         ours.register("token_cache_hits", "Tokens that were verified before and still hold", token_cache.0.clone());
+        let lint_samples = Family::default();
+        let lint_findings = Family::default();
+        ours.register("token_lint_samples", "Tokens that the lint rules looked at, by issuer", lint_samples.clone());
+        ours.register("token_lint_findings", "What they found, by issuer and rule", lint_findings.clone());
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
+        ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
         let introspection = IntrospectionMetrics::register(ours);
         let status_lists = StatusListMetrics::register(ours);
         let events = EventMetrics::register(ours);
@@ -125,6 +149,9 @@ impl Metrics {
             refused,
             connections,
             token_cache,
+            lint_samples,
+            lint_findings,
+            dpop_proofs,
             introspection,
             status_lists,
             events,
@@ -148,10 +175,26 @@ impl Metrics {
         self.verification_failures.get_or_create(&ReasonLabels { reason }).inc();
     }
 
+    /// The lint rules looked at a token of a configured issuer.
+    pub fn token_looked_at(&self, issuer: &str) {
+        self.lint_samples.get_or_create(&IssuerLabels { issuer: issuer.to_owned() }).inc();
+    }
+
+    /// A lint rule found something in it.
+    pub fn token_found_unwise(&self, issuer: &str, rule: &'static str) {
+        self.lint_findings.get_or_create(&LintLabels { issuer: issuer.to_owned(), rule }).inc();
+    }
+
     /// Hits and misses of the cache of verified tokens, for the one who holds that cache.
     #[must_use]
     pub fn token_cache(&self) -> (Counter, Counter) {
         self.token_cache.clone()
+    }
+
+    /// How many DPoP proofs are remembered, for the one who remembers them.
+    #[must_use]
+    pub fn dpop_proofs(&self) -> Gauge {
+        self.dpop_proofs.clone()
     }
 
     /// The counts of introspection, for the one who asks.
@@ -266,36 +309,7 @@ impl Collector for WorldCollector {
                 ConstGauge::new(1i64).encode(family.encode_family(&labels)?)?;
             }
         }
-        type Reading = fn(&crate::snapshot::KeyHealth, f64) -> Option<f64>;
-        let by_issuer: [(&str, &str, Reading); 2] = [
-            ("claimgate_jwks_keys", "Usable keys by issuer", |keys, _| keys.keys.map(count)),
-            ("claimgate_jwks_age_seconds", "Time since an issuer's keys were last loaded", |keys, now| {
-                keys.last_success.and_then(|at| u32::try_from(at).ok()).map(|at| (now - f64::from(at)).max(0.0))
-            }),
-        ];
-        for (name, help, read) in by_issuer {
-            if health.keys.is_empty() {
-                break;
-            }
-            let mut family =
-                encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
-            for (issuer, keys) in &health.keys {
-                if let Some(value) = read(keys, now) {
-                    let labels = [("issuer", issuer.as_str())];
-                    ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-                }
-            }
-        }
-        let refreshes = health.keys.values().fold((0, 0), |(forced, suppressed), keys| {
-            (forced + keys.forced_refreshes, suppressed + keys.suppressed_refreshes)
-        });
-        counter_by(
-            &mut encoder,
-            "claimgate_jwks_forced_refreshes",
-            "Fetches that an unknown key id asked for, by what became of them",
-            "result",
-            &[("fetched", refreshes.0), ("suppressed", refreshes.1)],
-        )?;
+        keys::encode(&mut encoder, &health.keys, now)?;
         let dropped = ConstCounter::new(self.log.dropped());
         dropped.encode(encoder.encode_descriptor(
             "claimgate_decision_log_dropped",

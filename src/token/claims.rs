@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
+    binding::Confirmation,
     compact::{Compact, Limits},
     error::{TokenError, Untrusted},
     introspection::ActiveAnswer,
@@ -25,6 +26,7 @@ pub struct VerifiedClaims {
     id: Option<String>,
     times: Times,
     key_id: Option<String>,
+    confirmation: Option<Confirmation>,
     /// What revocation asks for beside the above; policy sees none of it unless it is projected.
     session_id: Option<String>,
     client_id: Option<String>,
@@ -210,9 +212,7 @@ impl VerifiedClaims {
         let tenants = payload.tenants(profile)?;
         let scopes = payload.scopes()?;
         payload.refuse_missing(profile.required_claims())?;
-        if payload.0.contains_key("cnf") {
-            return Err(TokenError::SenderConstrained);
-        }
+        let confirmation = Confirmation::read(&payload.0)?;
         let status = StatusReference::of_claims(&payload.0, profile).map_err(TokenError::Status)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
@@ -224,6 +224,7 @@ impl VerifiedClaims {
             id,
             times,
             key_id: voucher.key_id().map(str::to_owned),
+            confirmation,
             session_id,
             client_id,
             authorized_party,
@@ -290,6 +291,12 @@ impl VerifiedClaims {
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+
+    /// `cnf`: what the sender must prove to hold. These claims alone make nobody a caller while it is there.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<&Confirmation> {
+        self.confirmation.as_ref()
     }
 
     /// `sid`.

@@ -83,7 +83,7 @@ impl Header {
 }
 
 /// The header's members, when none of them changes what is signed or how the payload is read.
-fn sound_members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
+pub(super) fn sound_members(token: &Compact<'_>, limits: Limits) -> Result<Map<String, Value>, TokenError> {
     let members = members(token, limits)?;
     if members.contains_key("crit") {
         return Err(TokenError::CriticalExtension);
@@ -114,7 +114,7 @@ pub(super) fn other_kind(folded: &str) -> Option<&'static str> {
     OTHER_KINDS.iter().find(|(typ, _)| *typ == folded).map(|(_, kind)| *kind)
 }
 
-fn algorithm(members: &Map<String, Value>) -> Result<Algorithm, TokenError> {
+pub(super) fn algorithm(members: &Map<String, Value>) -> Result<Algorithm, TokenError> {
     let Some(Value::String(name)) = members.get("alg") else { return Err(TokenError::AlgorithmMalformed) };
     if name.eq_ignore_ascii_case("none") {
         return Err(TokenError::AlgorithmNone);

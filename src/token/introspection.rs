@@ -17,6 +17,7 @@ pub use self::{
 use super::{
     compact::{Limits, RawToken, decode_base64url},
     error::{Fault, TokenError, Untrusted},
+    keys::WantedKey,
 };
 
 /// Why introspection lets a token not pass.
@@ -209,6 +210,14 @@ impl IntrospectionError {
     pub(super) fn wants_keys_of(&self) -> Option<&str> {
         match self {
             Self::Unavailable { cause: IntrospectionFault::Unverified(error), .. } => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// That key.
+    pub(super) fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::Unavailable { cause: IntrospectionFault::Unverified(error), .. } => error.wanted_key(),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //! exactly one algorithm. It refuses a set that leaves nothing usable, and fetches nothing.
 
 mod admission;
+mod wanted;
 mod weak;
 
 use std::{
@@ -12,9 +13,10 @@ use std::{
 
 use aws_lc_rs::digest;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
-use self::admission::{Reason, admit};
+use self::admission::{Reason, admit, admit_object};
+pub use self::wanted::WantedKey;
 use super::{
     algorithm::Algorithm,
     profile::{KeyOrigin, join},
@@ -169,6 +171,28 @@ impl KeySet {
         &self.digest
     }
 
+    /// Does one of the keys have this `kid`?
+    #[must_use]
+    pub fn has_named(&self, wanted: WantedKey) -> bool {
+        self.keys.iter().filter_map(VerifyKey::key_id).any(|key_id| WantedKey::named(key_id) == wanted)
+    }
+
+    /// The admitted keys of the document that this set was parsed from, as a document of its own, each key as it was
+    /// written. For a remote set there is nothing secret in it.
+    ///
+    /// # Errors
+    /// `json` is not the text that the set was parsed from.
+    pub fn admitted_of(&self, json: &[u8], origin: KeyOrigin) -> Result<String, KeySetError> {
+        let raw_keys = split(json, origin)?;
+        let is_dropped = |index: usize| self.dropped.iter().any(|key| key.index == index);
+        let kept = raw_keys.iter().enumerate().filter(|(index, _)| !is_dropped(*index));
+        let kept: Vec<&str> = kept.map(|(_, raw)| raw.get()).collect();
+        if kept.len() != self.keys.len() {
+            return Err(KeySetError::new("not_a_key_set", "the text is not that of the key set"));
+        }
+        Ok(format!("{{\"keys\":[{}]}}", kept.join(",")))
+    }
+
     /// Is a key of this thumbprint among them?
     pub(super) fn has(&self, thumbprint: &Thumbprint) -> bool {
         self.keys.iter().any(|key| key.thumbprint() == thumbprint)
@@ -248,6 +272,14 @@ fn drop_claimed_twice(
         }
         !is_contested
     });
+}
+
+/// The key that a DPoP proof brings along, held to the rules for keys from elsewhere and bound to `algorithm`.
+///
+/// # Errors
+/// The reason, as in [`DroppedKey::reason`].
+pub(super) fn admit_proof_key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Result<VerifyKey, &'static str> {
+    admit_object(jwk, KeyOrigin::Remote, &[algorithm]).map_err(Reason::code)
 }
 
 /// Moves every key that has a rival to the dropped ones: which of the two is meant cannot be known.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     algorithm::Algorithm,
+    binding::SenderConstraint,
     error::{TokenError, Untrusted},
     header::{Header, fold_type, other_kind},
     introspection::IntrospectionSettings,
@@ -47,6 +48,8 @@ pub struct ProfileSettings {
     pub keep: Vec<String>,
     /// Projection: from → to; implies keeping `from`.
     pub rename: BTreeMap<String, String>,
+    /// Must tokens be bound to their sender?
+    pub sender_constraint: SenderConstraint,
     /// The claim that names the tenant, for revocations of a whole tenant. Need not be projected.
     pub tenant_claim: Option<String>,
     /// Where the keys come from: decides whether HMAC and private keys are allowed.
@@ -64,6 +67,8 @@ pub struct ProfileSettings {
 /// Local keys may be secrets; remote ones never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyOrigin {
+    /// There are none, and so no algorithm: no JWT of this issuer passes. Its tokens are opaque.
+    Nowhere,
     /// A file or inline in the configuration.
     Local,
     /// A URL or discovery.
@@ -123,6 +128,7 @@ impl Default for ProfileSettings {
             required_claims: Vec::new(),
             keep: Vec::new(),
             rename: BTreeMap::new(),
+            sender_constraint: SenderConstraint::Optional,
             tenant_claim: None,
             key_origin: KeyOrigin::Local,
             logout: None,
@@ -198,6 +204,12 @@ impl IssuerProfile {
     pub fn projection(&self) -> impl Iterator<Item = (&str, &str)> {
         let kept = self.settings.keep.iter().map(|name| (name.as_str(), name.as_str()));
         kept.chain(self.settings.rename.iter().map(|(from, to)| (from.as_str(), to.as_str())))
+    }
+
+    /// Must tokens be bound to their sender?
+    #[must_use]
+    pub fn sender_constraint(&self) -> SenderConstraint {
+        self.settings.sender_constraint
     }
 
     /// The claim that names the tenant.
@@ -289,11 +301,15 @@ impl IssuerProfile {
         if !self.settings.algorithms.contains(&header.algorithm) {
             return Err(TokenError::AlgorithmNotAllowed {
                 found: header.algorithm,
-                allowed: join(&self.settings.algorithms),
+                allowed: self.shown_algorithms(),
                 issuer: self.settings.issuer.clone(),
             });
         }
         Ok(())
+    }
+
+    fn shown_algorithms(&self) -> String {
+        if self.settings.algorithms.is_empty() { "no JWT".to_owned() } else { join(&self.settings.algorithms) }
     }
 
     pub(super) fn shown_types(&self) -> String {
@@ -335,7 +351,12 @@ impl Problems {
 
     fn check_algorithms(&mut self, settings: &ProfileSettings) {
         let algorithms = &settings.algorithms;
-        if algorithms.is_empty() {
+        if settings.key_origin == KeyOrigin::Nowhere {
+            let is_opaque = settings.introspection.as_ref().is_some_and(IntrospectionSettings::needs_no_keys);
+            if !algorithms.is_empty() || !is_opaque {
+                self.add("jwks", "only an issuer all of whose tokens are opaque, with unsigned answers, needs no keys");
+            }
+        } else if algorithms.is_empty() {
             self.add("algorithms", "no algorithm; name those that the issuer signs with, such as RS256 or ES256");
         }
         for (index, algorithm) in algorithms.iter().enumerate() {

@@ -14,7 +14,7 @@ use super::{
     claims::VerifiedClaims,
     compact::{Limits, RawToken, decode_base64url},
     error::{TokenError, Untrusted},
-    keys::KeySet,
+    keys::{KeySet, WantedKey},
     profile::IssuerProfile,
     signature::Thumbprint,
     statement::{Expected, Unverified, check_audience, check_dates},
@@ -397,6 +397,15 @@ impl StatusListError {
     pub fn wants_keys_of(&self) -> Option<&str> {
         match self {
             Self::Token(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when the token names one.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::Token(error) => error.wanted_key(),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use super::{
     compact::{Compact, EmptyPayload, Limits, RawToken},
     error::{TokenError, Untrusted},
     header::Header,
-    keys::{KeyMiss, KeyRing, KeySet},
+    keys::{KeyMiss, KeyRing, KeySet, WantedKey},
     profile::IssuerProfile,
     profiles::Profiles,
     signature::VerifyKey,
@@ -133,7 +133,10 @@ pub(super) fn find<'k>(keys: &'k KeySet, header: &Header, issuer: Option<&str>) 
     keys.find(header.key_id.as_deref(), algorithm).map_err(|miss| match (miss, key_id()) {
         (KeyMiss::OtherAlgorithm(bound), Some(key_id)) => TokenError::KeyForOtherAlgorithm { key_id, bound, algorithm },
         (KeyMiss::Ambiguous(candidates), _) => TokenError::AmbiguousKey { candidates, algorithm },
-        (_, key_id) => TokenError::UnknownKey { issuer: issuer.map(str::to_owned), key_id, algorithm },
+        (_, key_id) => {
+            let wanted = header.key_id.as_deref().map(WantedKey::named);
+            TokenError::UnknownKey { issuer: issuer.map(str::to_owned), key_id, wanted, algorithm }
+        }
     })
 }
 

@@ -16,7 +16,8 @@ use claimgate::{
     path::CanonicalPath,
     policy::{self, DataPath, EvalOptions, Outcome, PolicySet, Settings, Source, SourceFile, SourceKind, Value},
     token::{
-        self, Algorithm, IssuerProfile, KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, RawToken, UnixTime,
+        self, Algorithm, AnswerForm, ClientAuthentication, IntrospectionSettings, IssuerProfile, KeyOrigin, KeyRing,
+        KeySet, ProfileSettings, Profiles, RawToken, Secret, SecretSource, UnixTime,
     },
 };
 
@@ -24,9 +25,10 @@ use claimgate::{
 pub(crate) type Run = fn(&[u8]);
 
 /// All targets, by the names of their seed folders.
-pub(crate) const TARGETS: [(&str, Run); 9] = [
+pub(crate) const TARGETS: [(&str, Run); 10] = [
     ("token_inspect", token_inspect),
     ("token_verify", token_verify),
+    ("introspection", introspection),
     ("jwks", jwks),
     ("path", path),
     ("opa_body", opa_body),
@@ -60,6 +62,8 @@ struct World {
     profiles: Profiles,
     keys: KeyRing,
     signing_key: token::SigningKey,
+    /// The issuer with public keys, where it is asked about its tokens.
+    asked: IssuerProfile,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -88,7 +92,21 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         profiles.push(profile.unwrap());
     }
     let signing_key = token::SigningKey::from_jwk(SIGNING_KEY.as_bytes()).unwrap();
-    World { profiles: Profiles::new(profiles).unwrap(), keys, signing_key }
+    let asked = IssuerProfile::new(ProfileSettings {
+        issuer: PUBLIC_KEY_ISSUER.to_owned(),
+        audiences: vec![AUDIENCE.to_owned()],
+        algorithms: algorithms(PUBLIC_KEY_ISSUER),
+        leeway: Duration::from_secs(LEEWAY.unsigned_abs()),
+        keep: PROJECTED.map(str::to_owned).to_vec(),
+        introspection: Some(IntrospectionSettings {
+            client_id: "gate".to_owned(),
+            authentication: ClientAuthentication::Bearer(SecretSource::Text(Secret::new("s"))),
+            opaque: true,
+            ..IntrospectionSettings::default()
+        }),
+        ..ProfileSettings::default()
+    });
+    World { profiles: Profiles::new(profiles).unwrap(), keys, signing_key, asked: asked.unwrap() }
 });
 
 /// A token as it stands, or header and claims with [`CUT`] between them, with a signature of no worth.
@@ -115,7 +133,7 @@ fn token_inspect(data: &[u8]) {
 
 /// A token as it stands, or header and claims with [`CUT`] between them, which are signed with a right key.
 fn token_verify(data: &[u8]) {
-    let World { profiles, keys, signing_key } = &*WORLD;
+    let World { profiles, keys, signing_key, .. } = &*WORLD;
     let made = split(data).map(|(header, claims)| signing_key.sign_bytes(header, claims).unwrap());
     let (text, is_signed) = match made {
         Some(text) => (text, true),
@@ -140,6 +158,36 @@ fn token_verify(data: &[u8]) {
     let (_, explained) = token::verify_explained(&raw, profiles, keys, UnixTime(NOW));
     let decided = token::verify(&raw, profiles, keys, UnixTime(NOW));
     assert_eq!(explained.is_ok(), decided.is_ok(), "the explanation differs from the decision");
+}
+
+/// An introspection answer as it stands, or header and claims of a signed one with [`CUT`] between them, which are signed
+/// with a right key.
+fn introspection(data: &[u8]) {
+    let World { keys, signing_key, asked, .. } = &*WORLD;
+    let keys = keys.get(PUBLIC_KEY_ISSUER).map(Arc::as_ref);
+    let judged = match split(data) {
+        Some((header, claims)) => {
+            let signed = signing_key.sign_bytes(header, claims).unwrap();
+            token::judge_answer(AnswerForm::Signed, signed.as_bytes(), asked, keys, UnixTime(NOW))
+        }
+        None => {
+            let forged = token::judge_answer(AnswerForm::Signed, data, asked, keys, UnixTime(NOW));
+            assert!(forged.is_err(), "a forged answer was believed");
+            token::judge_answer(AnswerForm::Json, data, asked, None, UnixTime(NOW))
+        }
+    };
+    match judged {
+        Ok(claims) => {
+            assert_eq!(claims.issuer(), PUBLIC_KEY_ISSUER);
+            assert!(claims.audience().iter().any(|audience| audience == AUDIENCE));
+            assert!(claims.expires_at() + LEEWAY > NOW, "expired");
+            assert!(claims.issued_at().is_none_or(|at| at <= NOW + LEEWAY), "from the future");
+            assert!(claims.claims().keys().all(|name| PROJECTED.contains(&name.as_str())), "not projected");
+            let text = String::from_utf8_lossy(split(data).map_or(data, |(_, claims)| claims));
+            assert!(text.contains("true"), "no `active: true` in {text}");
+        }
+        Err(error) => assert!(error.to_string().len() < 4_096, "an error without a bound"),
+    }
 }
 
 /// An error never holds the token. Short texts are no secret and may stand in a message by accident.

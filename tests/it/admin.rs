@@ -61,6 +61,7 @@ fn the_status_names_what_serves() {
     assert_eq!(status["snapshot"]["entrypoint"], "p/allow");
     assert_eq!(status["snapshot"]["bundles"]["folders"]["revision"], "r7");
     assert_eq!(status["keys"]["https://idp.example"]["keys"], 1);
+    assert_eq!(status["keys"]["https://idp.example"]["source"], "local");
     assert_eq!(status["errors"], json!([]));
     assert!(!status.to_string().contains(issuer.jwks().get(20..60).unwrap()), "no key material");
 }
@@ -126,6 +127,12 @@ fn metrics_count_decisions_failures_and_refusals() {
     assert_eq!(count("claimgate_requests_refused_total", &["path_dot_segment"]), 1.0);
     assert_eq!(count("claimgate_snapshot_info", &[&server.snapshots.current().revision]), 1.0);
     assert_eq!(count("claimgate_jwks_keys", &["idp.example"]), 1.0);
+    assert_eq!(count("claimgate_jwks_generation", &["idp.example"]), 1.0);
+    assert_eq!(count("claimgate_jwks_failing", &["idp.example"]), 0.0);
+    assert_eq!(count("claimgate_jwks_from_disk", &["idp.example"]), 0.0);
+    for result in ["fetched", "suppressed", "negative"] {
+        assert_eq!(count("claimgate_jwks_forced_refreshes_total", &["idp.example", result]), 0.0);
+    }
     assert!(count("claimgate_evaluation_seconds_count", &[]) >= 3.0);
     assert!(text.trim_end().ends_with("# EOF") || !text.contains("# EOF"));
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -182,4 +189,20 @@ fn a_drain_shows_on_the_admin_listener_until_it_ends() {
     assert_eq!(server.admin("/health").status, 200);
     assert_eq!(server.admin("/v1/status").json()["result"]["ready"], false);
     assert!(server.end());
+}
+
+#[test]
+fn what_is_unwise_in_the_tokens_that_come_is_counted() {
+    let issuer = Issuer::new();
+    let server = server(&issuer);
+    let token = issuer.token_with(json!({ "permissions": ["read"], "jti": "1", "client_id": "web" }));
+    let samples = || server.metric("claimgate_token_lint_samples_total", &[crate::support::tokens::ISSUER]);
+    // The first token is looked at, and after it one in a second.
+    for _ in 0..20 {
+        server.send("GET", "/v1/data/p/allow", &[("authorization", &format!("Bearer {token}"))], "");
+    }
+    assert!(samples() >= 1.0);
+    assert!(samples() < 20.0);
+    let found = |rule: &str| server.metric("claimgate_token_lint_findings_total", &[rule]);
+    assert!((found("permissions_in_token") - samples()).abs() < f64::EPSILON);
 }

@@ -29,6 +29,11 @@ fn token_verify_holds_what_it_promises() {
 }
 
 #[test]
+fn introspection_holds_what_it_promises() {
+    check("introspection", 600);
+}
+
+#[test]
 fn jwks_holds_what_it_promises() {
     check("jwks", 400);
 }

@@ -344,7 +344,7 @@ async fn a_rotated_key_is_fetched_when_a_token_names_it_and_a_removed_one_ends()
     let world = World::of_url(server.url("/keys"), fetch()).await;
     assert_eq!(world.verify(&new).unwrap_err().code(), "unknown_key");
     server.now(Reply::Body(set(&[&new])));
-    assert!(world.handle.request_keys(&world.issuer, PATIENCE).await);
+    assert!(world.handle.request_keys(&world.issuer, None, PATIENCE).await);
     world.verify(&new).unwrap();
     assert_eq!(world.verify(&old).unwrap_err().code(), "unknown_key");
     assert_eq!(world.keys().forced_refreshes, 1);
@@ -359,7 +359,7 @@ async fn a_hundred_requests_for_a_new_key_make_one_fetch_and_all_get_it() {
     let asking: Vec<_> = (0..100)
         .map(|_| {
             let (handle, issuer) = (world.handle.clone(), world.issuer.clone());
-            tokio::spawn(async move { handle.request_keys(&issuer, PATIENCE).await })
+            tokio::spawn(async move { handle.request_keys(&issuer, None, PATIENCE).await })
         })
         .collect();
     for asked in asking {
@@ -381,10 +381,10 @@ async fn a_flood_of_unknown_key_ids_makes_one_fetch_per_cooldown_whatever_comes_
         while world.keys().suppressed_refreshes < 400 {
             assert!(begin.elapsed() < PATIENCE);
             // Right after the keys changed the answer is "look again", later it is "no".
-            world.handle.request_keys(&world.issuer, PATIENCE).await;
+            world.handle.request_keys(&world.issuer, None, PATIENCE).await;
         }
-        assert!(!world.handle.request_keys(&world.issuer, PATIENCE).await);
-        assert!(!world.handle.request_keys("https://nobody.example", PATIENCE).await);
+        assert!(!world.handle.request_keys(&world.issuer, None, PATIENCE).await);
+        assert!(!world.handle.request_keys("https://nobody.example", None, PATIENCE).await);
         let health = world.keys();
         assert_eq!((health.forced_refreshes, health.keys), (1, Some(1)));
         // One at start, one forced, and after a failure those of the back-off, which begins at a second.
@@ -399,7 +399,7 @@ async fn who_asks_for_a_key_waits_no_longer_than_its_patience() {
     let world = World::of_url(server.url("/keys"), fetch).await;
     server.now(Reply::Silence);
     let begin = Instant::now();
-    assert!(!world.handle.request_keys(&world.issuer, Duration::from_millis(50)).await);
+    assert!(!world.handle.request_keys(&world.issuer, None, Duration::from_millis(50)).await);
     assert!(begin.elapsed() < PATIENCE / 2);
 }
 
@@ -494,5 +494,5 @@ async fn keys_given_in_the_configuration_serve_at_once() {
     let world = World::start(settings("https://idp.example", KeySource::Inline(set(&[&good])))).await;
     world.verify(&good).unwrap();
     assert_eq!(world.keys().keys, Some(1));
-    assert!(!world.handle.request_keys(&world.issuer, PATIENCE).await, "there is nowhere to fetch others from");
+    assert!(!world.handle.request_keys(&world.issuer, None, PATIENCE).await, "there is nowhere to fetch others from");
 }

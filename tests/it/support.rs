@@ -3,6 +3,7 @@
 
 pub(crate) mod http;
 pub(crate) mod program;
+pub(crate) mod provider;
 pub(crate) mod setup;
 pub(crate) mod tokens;
 pub(crate) mod tools;

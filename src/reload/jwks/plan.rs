@@ -72,7 +72,7 @@ impl Plan {
         metadata: &mut Option<Metadata>,
     ) -> Result<Answer, FetchError> {
         let url = match &self.source {
-            KeySource::File(_) | KeySource::Inline(_) => {
+            KeySource::None | KeySource::File(_) | KeySource::Inline(_) => {
                 return Err(fetch::Error::Client { reason: "local keys are not fetched".to_owned() }.into());
             }
             KeySource::Url { url, .. } => fetch::admit(url, self.allow_http)?,

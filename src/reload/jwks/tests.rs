@@ -1,7 +1,13 @@
 //! The life of one issuer's keys over a made-up network and a made-up clock. What really goes over the wire is tested
 //! in `tests/it/jwks.rs`.
 
-use std::sync::{Mutex, MutexGuard};
+mod discovery;
+mod unknown;
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard},
+};
 
 use super::{super::network::Get, *};
 use crate::token::{Algorithm, ProfileSettings, SigningKey};
@@ -55,11 +61,17 @@ impl Rig {
         settings: FetchSettings,
         handler: impl FnMut(&Get) -> Result<Answer, FetchError> + Send + 'static,
     ) -> Self {
-        let network = Arc::new(Fake {
-            begin: Instant::now(),
-            handler: Mutex::new(Box::new(handler)),
-            log: Mutex::new(Vec::new()),
-        });
+        Self::build(None, source, settings, Box::new(handler))
+    }
+
+    /// With keys kept in this directory.
+    fn kept(directory: &Path, source: KeySource, settings: FetchSettings, handler: Box<Handler>) -> Self {
+        Self::build(Some(directory), source, settings, handler)
+    }
+
+    fn build(directory: Option<&Path>, source: KeySource, settings: FetchSettings, handler: Box<Handler>) -> Self {
+        let network =
+            Arc::new(Fake { begin: Instant::now(), handler: Mutex::new(handler), log: Mutex::new(Vec::new()) });
         let profile = IssuerProfile::new(ProfileSettings {
             issuer: ISSUER.to_owned(),
             audiences: vec!["app".to_owned()],
@@ -70,8 +82,14 @@ impl Rig {
         let (commands, from_publisher) = mpsc::channel(4096);
         let (to_publisher, updates) = mpsc::channel(64);
         let transport = Some(Arc::clone(&network));
-        let issuer = Issuer::new(profile.unwrap(), source, settings, 0, transport, from_publisher, to_publisher);
-        tokio::spawn(issuer.run());
+        let mut issuer = Issuer::new(profile.unwrap(), source, settings, 0, transport, from_publisher, to_publisher);
+        if let Some(directory) = directory {
+            issuer.keeper = Some(Keeper::new(Some(directory.to_owned()), &issuer.profile, &issuer.source));
+        }
+        tokio::spawn(async move {
+            issuer.recall().await;
+            issuer.run().await;
+        });
         Self { network, commands, updates }
     }
 
@@ -96,8 +114,13 @@ impl Rig {
     }
 
     async fn want(&self) -> oneshot::Receiver<bool> {
-        let (waiter, answer) = oneshot::channel();
-        self.commands.send(Command::Want(waiter)).await.unwrap();
+        self.want_key(None).await
+    }
+
+    async fn want_key(&self, key_id: Option<&str>) -> oneshot::Receiver<bool> {
+        let (done, answer) = oneshot::channel();
+        let wanted = key_id.map(WantedKey::named);
+        self.commands.send(Command::Want(Waiter { done, wanted })).await.unwrap();
         answer
     }
 
@@ -246,65 +269,6 @@ async fn an_unmodified_answer_to_keys_that_ended_meanwhile_is_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_unknown_key_ids_costs_one_fetch_per_cooldown_whatever_comes_of_it() {
-    let cooldown = FetchSettings::default().unknown_kid_cooldown;
-    let good = key_set(&["a"]);
-    let empty = br#"{"keys":[]}"#.to_vec();
-    for answer in [Ok(body(&good)), Ok(body(&empty)), Ok(body(b"<html>")), Err(DOWN)] {
-        let mut rig = Rig::new(move |_| answer.clone());
-        rig.next().await;
-        rig.during(2 * MINUTE).await;
-        let mut forced = 0;
-        let mut suppressed = 0;
-        let begin = Instant::now();
-        while begin.elapsed() < cooldown + SECOND {
-            let _unheard = rig.want().await;
-            for update in rig.during(SECOND / 10).await {
-                (forced, suppressed) = (update.health.forced_refreshes, update.health.suppressed_refreshes);
-            }
-        }
-        assert!((1..=2).contains(&forced), "{forced} forced fetches in one cooldown and a second");
-        assert!(suppressed > 200, "{suppressed} were suppressed");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn everybody_who_waits_for_a_key_shares_one_fetch() {
-    let mut rig = Rig::new(always(body(&key_set(&["a"]))));
-    rig.next().await;
-    rig.answer(always(body(&key_set(&["b"]))));
-    let mut answers = Vec::new();
-    for _ in 0..100 {
-        answers.push(rig.want().await);
-    }
-    let update = rig.next().await;
-    assert_eq!(keys_of(&update.change), 1);
-    assert_eq!(update.waiters.len(), 100);
-    assert_eq!(rig.times().len(), 2);
-    for waiter in update.waiters {
-        waiter.send(true).unwrap();
-    }
-    for answer in answers {
-        assert!(answer.await.unwrap());
-    }
-    assert!(rig.want().await.await.unwrap(), "who asks right after the change took an old snapshot");
-    tokio::time::sleep(JUST_CHANGED).await;
-    assert!(!rig.want().await.await.unwrap(), "who asks later has seen the keys that there are");
-}
-
-#[tokio::test(start_paused = true)]
-async fn no_more_waiters_are_kept_than_a_bound() {
-    let mut rig = Rig::new(always(body(&key_set(&["a"]))));
-    rig.next().await;
-    let mut answers = Vec::new();
-    for _ in 0..MAX_WAITERS + 10 {
-        answers.push(rig.want().await);
-    }
-    assert_eq!(rig.next().await.waiters.len(), MAX_WAITERS);
-    assert!(answers.pop().unwrap().await.is_err(), "the last ones are answered at once");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_key_that_the_issuer_removed_is_gone_at_once() {
     let both = key_set(&["a", "b"]);
     let mut rig = Rig::new(always(body(&both)));
@@ -359,31 +323,42 @@ async fn an_operator_may_refresh_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metadata_is_believed_for_its_own_time_and_asked_again_when_the_keys_have_moved() {
-    let keys = body(&key_set(&["a"]));
-    let handler = move |get: &Get| {
-        if get.url.as_str() != METADATA_URL {
-            return Ok(keys.clone());
-        }
-        let document = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{KEYS_URL}"}}"#);
-        Ok(Answer::Body { bytes: document.into_bytes(), etag: None, max_age: Some(HOUR) })
-    };
-    let source = KeySource::Discovery { url: None, fetch: FetchSettings::default() };
-    let mut rig = Rig::with(source, FetchSettings::default(), handler);
-    assert_eq!(keys_of(&rig.next().await.change), 1);
-    rig.next().await;
-    let urls = |rig: &Rig| rig.asked().into_iter().map(|(url, _)| url).collect::<Vec<_>>();
-    assert_eq!(urls(&rig), [METADATA_URL, KEYS_URL, KEYS_URL]);
+async fn keys_that_were_kept_serve_for_what_is_left_of_their_time() {
+    let home = tempfile::tempdir().unwrap();
+    let settings = FetchSettings { max_stale: HOUR, ..FetchSettings::default() };
+    let source = KeySource::Url { url: KEYS_URL.to_owned(), fetch: settings.clone() };
+    let rig = |handler: Box<Handler>| Rig::kept(home.path(), source.clone(), settings.clone(), handler);
+    let keys = key_set(&["a"]);
+    let served = keys.clone();
+    let mut first = rig(Box::new(move |_| Ok(body(&served))));
+    let update = first.next().await;
+    assert_eq!((update.health.source, update.health.generation), (Some(KeysFrom::Network), 1));
+    let kept = || std::fs::read_dir(home.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path()).next();
+    // The clock is made up, the disk is not.
+    while kept().is_none_or(|path| path.extension().is_none_or(|extension| extension != "json")) {
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    drop(first);
 
-    let moved = "https://idp.example/new";
-    let keys = body(&key_set(&["b"]));
-    rig.answer(move |get| match get.url.as_str() {
-        METADATA_URL => Ok(body(format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{moved}"}}"#).as_bytes())),
-        KEYS_URL => Err(FetchError::Status { status: 404 }),
-        _ => Ok(keys.clone()),
-    });
-    let failed = rig.next().await;
-    assert!(failed.health.last_error.unwrap().contains("404"));
-    assert_eq!(keys_of(&rig.next().await.change), 1);
-    assert_eq!(urls(&rig)[3..], [KEYS_URL, METADATA_URL, moved]);
+    let mut second = rig(Box::new(is_down));
+    let update = second.next().await;
+    assert_eq!(keys_of(&update.change), 1);
+    assert_eq!((update.health.source, update.is_attempt), (Some(KeysFrom::Disk), false));
+    let begin = Instant::now();
+    let gone = loop {
+        let update = second.next().await;
+        if !matches!(update.change, KeyChange::Same) {
+            break update;
+        }
+        assert_eq!(update.health.source, Some(KeysFrom::Disk));
+    };
+    assert!(matches!(gone.change, KeyChange::Gone), "{gone:?}");
+    assert_eq!((gone.health.source, gone.health.keys), (None, Some(0)));
+    assert_between(begin.elapsed(), HOUR - MINUTE, HOUR);
+
+    let mut third = rig(Box::new(move |_| Ok(body(&keys))));
+    assert_eq!(third.next().await.health.source, Some(KeysFrom::Disk));
+    let update = third.next().await;
+    assert!(matches!(update.change, KeyChange::Same), "the same keys are no change");
+    assert_eq!(update.health.source, Some(KeysFrom::Network));
 }

@@ -32,6 +32,8 @@ pub(super) struct Forwarded<'h> {
     pub(super) access: AccessRequest,
     /// Its raw query, in which a token may stand.
     pub(super) query: Option<&'h str>,
+    /// Path and query as the client sent them.
+    pub(super) uri: &'h str,
 }
 
 /// Why there is nothing to decide about. Names headers, and never quotes what they hold.
@@ -97,7 +99,7 @@ pub(super) fn read<'h>(
         headers: visible_headers(headers, settings),
         source: client(headers, &settings.trusted_peers),
     };
-    Ok(Forwarded { access, query })
+    Ok(Forwarded { access, query, uri: target.uri })
 }
 
 /// Is the address in one of the networks?
@@ -286,12 +288,13 @@ mod tests {
     use super::*;
     use crate::{
         policy::DataPath,
-        serve::{Limits, OpaIdentity, TokenCacheSettings},
+        serve::{Limits, OpaIdentity, SenderSettings, TokenCacheSettings, TokenLint},
     };
 
     fn settings() -> Settings {
         Settings {
             listen: Vec::new(),
+            tls: None,
             admin: None,
             events: None,
             limits: Limits {
@@ -309,6 +312,8 @@ mod tests {
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
             status_lists: crate::status_lists::Settings::default(),
+            token_lint: TokenLint::Off,
+            sender: SenderSettings::default(),
             realm: String::new(),
             opa_identity: OpaIdentity::Token,
             default_decision: DataPath::default(),
@@ -455,10 +460,11 @@ mod tests {
             "{BASE}x-forwarded-uri: /a?access_token=aaa&b=1&access%5ftoken=bbb\nx-token: aaa\ncookie: a=b\n\
              authorization: Bearer aaa\nx-request-id: 1\nx-request-id: 2\nx-other: 3\n"
         ));
-        let Forwarded { access, query } = read(Dialect::Traefik, &headers, &settings()).unwrap();
+        let Forwarded { access, query, uri } = read(Dialect::Traefik, &headers, &settings()).unwrap();
         assert_eq!(access.query, [("b".to_owned(), "1".to_owned())]);
         assert_eq!(access.headers, map("x-request-id: 1\nx-request-id: 2\n"));
         assert_eq!(query, Some("access_token=aaa&b=1&access%5ftoken=bbb"));
+        assert_eq!(uri, "/a?access_token=aaa&b=1&access%5ftoken=bbb");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Why a statement of an issuer was refused: one closed enum with stable codes. Messages are for the operator's log; what
 //! the sender learns is one of the few words of RFC 8935.
 
-use super::super::error::{TokenError, Untrusted};
+use super::super::{
+    error::{TokenError, Untrusted},
+    keys::WantedKey,
+};
 
 /// Why a logout token or a security event token was refused: the first check that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +134,15 @@ impl EventError {
     pub fn wants_keys_of(&self) -> Option<&str> {
         match self {
             Self::Token(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when one was named.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::Token(error) => error.wanted_key(),
             _ => None,
         }
     }

@@ -52,6 +52,7 @@ pub fn judge_answer(
 ) -> Result<VerifiedClaims, TokenError> {
     let settings = settings(profile)?;
     let mut members = active_members(form, body, profile, settings, keys, now)?;
+    profile.check_size(&members)?;
     let is_typed = check_type(&members)?;
     if settings.optional_audience && !members.contains_key("aud") && !is_typed {
         // Without both, it may as well be a refresh token, about which issuers can be asked too.

@@ -93,6 +93,12 @@ pub(super) const LONGEST_TTL: Duration = Duration::from_secs(300);
 // === impl IntrospectionSettings ===
 
 impl IntrospectionSettings {
+    /// Does it all work without the issuer's keys?
+    #[must_use]
+    pub fn needs_no_keys(&self) -> bool {
+        self.opaque && self.jwt == JwtOpinion::Never && !self.signed
+    }
+
     /// Everything that is wrong, with the configuration key below the issuer.
     pub(in crate::token) fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
@@ -102,8 +108,7 @@ impl IntrospectionSettings {
         }
         if self.client_id.is_empty() && !matches!(self.authentication, ClientAuthentication::Bearer(_)) {
             add("introspection.client_id", "it is empty; write the client id that the issuer gave to this service");
-        }
-        if self.client_id.is_empty() && self.signed {
+        } else if self.client_id.is_empty() && self.signed {
             add("introspection.client_id", "signed answers are made out to a client id; write ours");
         }
         if self.cache_ttl > LONGEST_TTL || self.inactive_ttl > LONGEST_TTL {

@@ -94,7 +94,11 @@ pub(super) fn admit(
     admit_object(&jwk, origin, allowed).map_err(|reason| (readable_key_id, reason))
 }
 
-fn admit_object(jwk: &Map<String, Value>, origin: KeyOrigin, allowed: &[Algorithm]) -> Result<VerifyKey, Reason> {
+pub(super) fn admit_object(
+    jwk: &Map<String, Value>,
+    origin: KeyOrigin,
+    allowed: &[Algorithm],
+) -> Result<VerifyKey, Reason> {
     let key_id = match optional_string(jwk, "kid")? {
         Some(kid) if kid.is_empty() || kid.len() > KEY_ID_MAX_BYTES => return Err(Reason::Malformed),
         kid => kid.map(str::to_owned),

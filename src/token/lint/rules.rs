@@ -20,6 +20,9 @@ macro_rules! rules {
         $(pub(super) static $name: Rule = Rule { id: $id, severity: $severity, why: $why, instead: $instead };)*
 
         impl Rule {
+            /// The rule that says that a text is no signed token at all.
+            pub const NOT_A_TOKEN_ID: &'static str = NOT_A_TOKEN.id;
+
             /// Every rule, in the order of the documentation.
             pub const ALL: &'static [&'static Rule] = &[$(&$name),*];
         }

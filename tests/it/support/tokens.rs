@@ -44,6 +44,11 @@ impl Issuer {
 
     /// A token whose claims are the usual ones with `claims` over them; a `null` takes one away.
     pub(crate) fn token_with(&self, claims: Value) -> String {
+        self.signed("at+jwt", claims)
+    }
+
+    /// The same as another kind of JWT.
+    pub(crate) fn signed(&self, typ: &str, claims: Value) -> String {
         let mut all = Map::from_iter([
             ("iss".to_owned(), json!(ISSUER)),
             ("aud".to_owned(), json!(AUDIENCE)),
@@ -54,7 +59,7 @@ impl Issuer {
         let Value::Object(claims) = claims else { panic!("claims are an object") };
         all.extend(claims);
         all.retain(|_, value| !value.is_null());
-        self.key.sign("at+jwt", &all).unwrap()
+        self.key.sign(typ, &all).unwrap()
     }
 
     /// `Bearer …` for `subject`.

@@ -231,15 +231,18 @@ fn requests(issuer: &Issuer) -> Vec<Case> {
 fn bindings() -> Vec<Case> {
     let bound = |cnf: &str| Token(Draft::claims(&[("cnf", cnf)]).sign());
     let mut cases = Vec::new();
-    for cnf in [
-        r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#,
-        r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}"#,
-        r#"{"future":1}"#,
-        "{}",
-        "null",
-        "[]",
+    for (cnf, expect) in [
+        // The token is its issuer's; whether it is the sender's is another question.
+        (r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}"#, "accepted"),
+        (r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg0"}"#, "accepted"),
+        (r#"{"x5t#S256":"bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2"}"#, "confirmation_malformed"),
+        (r#"{"jkt":"0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I","kid":"k"}"#, "confirmation_unknown"),
+        (r#"{"future":1}"#, "confirmation_unknown"),
+        ("{}", "confirmation_malformed"),
+        ("null", "confirmation_malformed"),
+        ("[]", "confirmation_malformed"),
     ] {
-        cases.push(case(39, format!("cnf {cnf}"), bound(cnf), "sender_constrained"));
+        cases.push(case(39, format!("cnf {cnf}"), bound(cnf), expect));
     }
     let proof = Draft::header(&[("typ", r#""dpop+jwt""#), ("jwk", &format!("{{{EC}}}"))]);
     cases.push(case(39, "a proof in place of a token", Token(proof.sign()), "other_token_kind"));

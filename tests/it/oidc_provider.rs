@@ -1,0 +1,105 @@
+//! Tokens of a real OpenID Connect provider (npm `oidc-provider`) at the doors: discovery, access tokens of RFC 9068,
+//! rotation of keys, outage, tokens that are bound to a key.
+
+use serde_json::json;
+
+use crate::support::{
+    eventually,
+    provider::{JWT_RESOURCE, OPAQUE_RESOURCE, Provider},
+    setup::{Server, Setup},
+};
+
+const POLICY: &str = "package p\n\nallow if input.token.subject == \"app\"\n\ntoken := input.token\n";
+
+/// A gate that knows the provider by its name alone.
+fn gate(provider: &Provider) -> Server {
+    let issuer = &provider.issuer;
+    Setup::new(&format!(
+        "issuers:\n  - issuer: {issuer}\n    audiences: ['{JWT_RESOURCE}']\n    algorithms: [ES256]\n    \
+         types: [rfc9068]\n    discovery: true\n    jwks: {{refetch_cooldown: 1s}}\n    claims: {{keep: [client_id]}}\n\
+         policy: {{bundles: [bundle], entrypoint: p/allow}}\n"
+    ))
+    .file("bundle/p.rego", POLICY)
+    .serve()
+}
+
+fn ask(server: &Server, scheme: &str, token: &str) -> u16 {
+    let bearer = format!("{scheme} {token}");
+    server.post("/v1/data/p/allow", &[("authorization", &bearer)], "{}").status
+}
+
+#[test]
+fn an_access_token_is_verified_by_what_discovery_says() {
+    let Some(provider) = Provider::start() else { return };
+    let server = gate(&provider);
+    let token = provider.token(JWT_RESOURCE);
+    let bearer = format!("Bearer {token}");
+    let fields = [("authorization", bearer.as_str())];
+    assert_eq!(server.post("/v1/data/p/allow", &fields, "{}").result(), json!(true));
+    let seen = server.post("/v1/data/p/token", &fields, "{}").result();
+    assert_eq!(
+        (&seen["issuer"], &seen["audience"], &seen["scopes"], &seen["claims"]),
+        (&json!(provider.issuer), &json!([JWT_RESOURCE]), &json!(["read"]), &json!({"client_id": "app"}))
+    );
+    let forged = crate::support::tokens::forged(&token);
+    assert_eq!(ask(&server, "Bearer", &forged), 401);
+    assert_eq!(ask(&server, "Bearer", &provider.token(OPAQUE_RESOURCE)), 401, "it is no JWT, and nobody is asked");
+
+    let health = server.snapshots.health().keys[&provider.issuer].clone();
+    assert_eq!(health.keys, Some(1), "the key for ID tokens is of an algorithm that is not allowed");
+    assert_eq!(health.dropped.get("algorithm_not_allowed"), Some(&1));
+    let endpoint = server.snapshots.introspection_endpoint(&provider.issuer);
+    assert_eq!(endpoint.as_deref(), Some(format!("{}/token/introspection", provider.issuer).as_str()));
+    assert_eq!(provider.count("/.well-known/openid-configuration"), 1);
+    assert_eq!(provider.count("/jwks"), 1);
+    assert_eq!(provider.count("/token/introspection"), 0);
+}
+
+#[test]
+fn keys_rotate_under_the_eyes_of_the_gate() {
+    let Some(provider) = Provider::start() else { return };
+    let server = gate(&provider);
+    let first = provider.token(JWT_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &first), 200);
+
+    provider.rotate("k2", true);
+    let second = provider.token(JWT_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &second), 200, "the first token with the new key brings it");
+    assert_eq!(ask(&server, "Bearer", &first), 200, "the old one is still in the set");
+    assert_eq!(provider.count("/jwks"), 2);
+
+    provider.rotate("k3", false);
+    let third = provider.token(JWT_RESOURCE);
+    eventually("a cooldown passes", || (ask(&server, "Bearer", &third) == 200).then_some(()));
+    for token in [&first, &second] {
+        assert_eq!(ask(&server, "Bearer", token), 401, "its key is gone, and so is what was remembered of it");
+    }
+    assert!(server.metric("claimgate_token_verification_failures_total", &["unknown_key"]) >= 2.0);
+}
+
+#[test]
+fn an_outage_of_the_provider_is_none_of_the_gate() {
+    let Some(provider) = Provider::start() else { return };
+    let server = gate(&provider);
+    let token = provider.token(JWT_RESOURCE);
+    provider.rotate("k2", true);
+    let unseen = provider.token(JWT_RESOURCE);
+    provider.set_down(true);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    assert_eq!(ask(&server, "Bearer", &unseen), 401, "its key cannot be had");
+    let error =
+        eventually("the failure is told", || server.snapshots.health().keys[&provider.issuer].last_error.clone());
+    assert!(error.contains("failed"), "{error}");
+    assert_eq!(ask(&server, "Bearer", &token), 200, "the keys before serve on");
+    provider.set_down(false);
+    eventually("a cooldown passes", || (ask(&server, "Bearer", &unseen) == 200).then_some(()));
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_key_is_no_bearer_token() {
+    let Some(provider) = Provider::start() else { return };
+    let server = gate(&provider);
+    let token = provider.bound_token(JWT_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &token), 401);
+}
