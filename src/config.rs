@@ -19,6 +19,7 @@ mod logs;
 mod notices;
 mod overrides;
 mod problem;
+mod revocation;
 mod section;
 mod sender;
 mod tls;
@@ -46,6 +47,7 @@ use self::{
 };
 use crate::{
     reload::{self, describe_io},
+    revocation::Settings as Revocations,
     serve, snapshot, telemetry,
 };
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub serve: serve::Settings,
     /// What the snapshot is made from.
     pub reload: reload::Settings,
+    /// Revocations that arrive while the program runs.
+    pub revocation: Revocations,
     /// The decision log.
     pub decision_log: telemetry::DecisionLogSettings,
     /// The program's own log.
@@ -132,9 +136,10 @@ fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) ->
 /// The schema.
 fn read(mut root: Section<'_>) -> Settings {
     let (mut serve, mode) = doors::read(&mut root);
+    let taken_back = revocation::read(&mut root);
+    serve.revocation_credentials = taken_back.credentials;
     let issuers_written = root.has("issuers");
-    let tenant_claim = root.section("revocation").text("tenant_claim");
-    let mut profiles = issuers::read(&mut root, tenant_claim.as_ref().map(|text| text.text.as_str()));
+    let mut profiles = issuers::read(&mut root, taken_back.tenant_claim.as_deref());
     if profiles.is_empty()
         && root.is_mapping()
         && !root.concerns("issuers")
@@ -150,13 +155,16 @@ fn read(mut root: Section<'_>) -> Settings {
     }
     let transmitters;
     (serve.events, transmitters) = notices::read_events(&mut root, mode, &serve, &mut profiles);
-    let mut reload = reload::Settings { profiles, transmitters, ..world::read(&mut root) };
+    let revocation_file = taken_back.file;
+    let mut reload = reload::Settings { profiles, transmitters, revocation_file, ..world::read(&mut root) };
     let decision_log = logs::read_decision_log(&mut root);
     let log = logs::read_log(&mut root);
     root.finish();
     let state_directory = reload.state_directory.clone();
     pin(&mut reload.pinned, &serve, &decision_log, &log, &state_directory);
-    Settings { serve, reload, decision_log, log, state_directory }
+    let revocation = Revocations { directory: state_directory.clone(), max_entries: taken_back.max_entries };
+    reload.pinned.set("revocation", &(&serve.revocation_credentials, revocation.max_entries));
+    Settings { serve, reload, revocation, decision_log, log, state_directory }
 }
 
 /// What the doors and the logs are made of is fixed when the program starts: the keys whose change needs a restart.

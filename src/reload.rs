@@ -10,6 +10,7 @@
 //! discovery     where issuers say that their keys are
 //! aside         threads for all that blocks
 //! jwks          the life of one issuer's remote keys: refresh, back-off, unknown `kid`, staleness
+//! revoked       the revocation file
 //! keep          the last good keys on disk, for a start without the network
 //! publish       the only writer: puts what files and issuers say together into one snapshot
 //! ```
@@ -28,6 +29,7 @@ mod load;
 mod network;
 mod publish;
 mod read;
+mod revoked;
 mod sources;
 mod watch;
 
@@ -48,6 +50,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::revoked::RevocationFile;
 pub use self::{load::Loaded, sources::SourceWatch};
 pub use crate::state::describe_io;
 use crate::{
@@ -77,6 +80,8 @@ pub struct Settings {
     pub anonymous: Anonymous,
     /// Where the caller's live record is.
     pub subject: Option<SubjectSource>,
+    /// The watched file of revocations.
+    pub revocation_file: Option<PathBuf>,
     /// Issuers and where their keys come from.
     pub profiles: Vec<(IssuerProfile, KeySource)>,
     /// Who may send security event tokens. The keys of each are those of the profile of its name.

@@ -57,7 +57,6 @@ use self::{
     tls::Tls,
 };
 pub use self::{
-    credential::read as read_credential,
     hygiene::TokenLint,
     identity::SenderSettings,
     json::Malformed,
@@ -68,7 +67,7 @@ use crate::{
     authorize::World,
     introspection::Introspection,
     policy::DataPath,
-    revocation::Store,
+    revocation::{Credentials, Store},
     shutdown, snapshot,
     status_lists::{self, StatusLists},
     telemetry::Telemetry,
@@ -140,8 +139,8 @@ pub struct Limits {
 pub struct EventsSettings {
     /// Where issuers reach it.
     pub listen: Listen,
-    /// A file with the credential that transmitters present with each security event token; `None`: none is asked for.
-    pub authorization_file: Option<PathBuf>,
+    /// What transmitters present with each security event token; `None`: nothing is asked for.
+    pub credentials: Option<Credentials>,
 }
 
 /// Everything about the doors.
@@ -186,6 +185,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long a request may wait for a fetch that an unknown `kid` forced.
     pub key_patience: Duration,
+    /// Who may post revocations on the admin listener; `None`: nobody.
+    pub revocation_credentials: Option<Credentials>,
     /// Served at `/.well-known/jwks.json` on the admin listener (the demo's issuer).
     pub published_jwks: Option<String>,
 }
@@ -339,6 +340,9 @@ impl Bound {
             let plane = Plane { app: Arc::clone(&app), routes, label: events::label };
             let (limits, telemetry, stop) = (limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
+        }
+        if self.admin.is_some() && app.settings.revocation_credentials.is_none() {
+            tracing::info!("`/v1/revocations` is closed: no `revocation.token_file` says who may revoke tokens");
         }
         let admin = self.admin.map(|listener| {
             let routes = TowerToHyperService::new(admin::routes().with_state(Arc::clone(&app)));

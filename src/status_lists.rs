@@ -68,8 +68,7 @@ pub struct StatusLists {
     snapshots: Handle,
     source: Arc<dyn Source>,
     metrics: StatusListMetrics,
-    /// By issuer and URL.
-    slots: RwLock<HashMap<String, HashMap<Arc<str>, Arc<Slot>>>>,
+    slots: RwLock<Slots>,
     /// Places for fetches.
     places: Semaphore,
     /// Counts lookups, for who was used last.
@@ -94,6 +93,9 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<&'static str>,
 }
+
+/// By issuer and URL.
+type Slots = HashMap<String, HashMap<Arc<str>, Arc<Slot>>>;
 
 /// Fetches at a time, of all lists.
 const MOST_FETCHES: usize = 8;
@@ -288,7 +290,7 @@ impl Statuses for StatusLists {
 }
 
 /// Drops the slot that was not used for longest. `false`: there is none to drop.
-fn drop_oldest(slots: &mut HashMap<String, HashMap<Arc<str>, Arc<Slot>>>, spared: Option<&Slot>) -> bool {
+fn drop_oldest(slots: &mut Slots, spared: Option<&Slot>) -> bool {
     let all = slots.iter().flat_map(|(issuer, of)| of.iter().map(move |(uri, slot)| (issuer, uri, slot)));
     let droppable = all.filter(|(_, _, slot)| !spared.is_some_and(|spared| std::ptr::eq(&***slot, spared)));
     let oldest = droppable.min_by_key(|(_, _, slot)| slot.last_used());

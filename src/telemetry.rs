@@ -6,6 +6,7 @@ mod introspection;
 mod logging;
 mod metrics;
 mod notices;
+mod revocations;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +19,7 @@ pub use notices::{EventMetrics, StatusListMetrics};
 use crate::{
     authorize::DecisionId,
     policy::{DataPath, EvalError, Value},
+    revocation::Store,
     snapshot::{Handle, Snapshot},
     token::Caller,
 };
@@ -72,9 +74,9 @@ impl Telemetry {
     ///
     /// # Errors
     /// [`LogError`] when the decision log's file cannot be opened.
-    pub fn new(settings: DecisionLogSettings, snapshots: Handle) -> Result<Self, LogError> {
+    pub fn new(settings: DecisionLogSettings, snapshots: Handle, revocations: Arc<Store>) -> Result<Self, LogError> {
         let log = Arc::new(decision_log::DecisionLog::open(settings)?);
-        let metrics = Arc::new(Metrics::new(snapshots, Arc::clone(&log)));
+        let metrics = Arc::new(Metrics::new(snapshots, Arc::clone(&log), revocations));
         Ok(Self { metrics, log })
     }
 

@@ -17,7 +17,7 @@ use super::{Exit, STACK_BYTES, output, settings};
 use crate::{
     config::{Origin, Settings},
     reload::{self, Reconfigure},
-    revocation::{DEFAULT_MAX_ENTRIES, Store},
+    revocation::{self, JournalError, Store},
     serve::{self, BindError, Bound, Listen, OpaIdentity},
     shutdown,
     snapshot::{Handle, Problem},
@@ -80,6 +80,8 @@ enum Failure {
     Bind(BindError, &'static str),
     #[error("state.directory: {0}")]
     State(#[from] StateError),
+    #[error("{0}")]
+    Revocations(#[from] JournalError),
     #[error("{0}; choose another file with `decision_log.path`")]
     DecisionLog(#[from] LogError),
     #[error("signals cannot be handled: {0}")]
@@ -174,19 +176,20 @@ async fn start_and_serve(
     if let Some(directory) = &settings.state_directory {
         state::prepare(directory)?;
     }
+    let revocations = open_revocations(settings.revocation, settings.serve.revocation_credentials.is_some()).await?;
     let started = reload::start(settings.reload, reconfigure, Arc::clone(&force), told.clone());
     let (snapshots, reloading) = tokio::select! {
         started = started => started.map_err(Failure::Load)?,
         () = told.begun() => return Err(Failure::Interrupted),
     };
-    let revocations = Arc::new(Store::in_memory(DEFAULT_MAX_ENTRIES));
-    let telemetry = Telemetry::new(settings.decision_log, snapshots.clone())?;
+    let telemetry = Telemetry::new(settings.decision_log, snapshots.clone(), Arc::clone(&revocations))?;
     let bound = serve::bind(&settings.serve).await.map_err(|error| {
         let flag = flag_of(&error, &settings.serve);
         Failure::Bind(error, flag)
     })?;
     tokio::spawn(obey_hangups(hangups, force, telemetry.clone()));
     tokio::spawn(watch_over(reloading, told.clone()));
+    tokio::spawn(Arc::clone(&revocations).keep_tidy(snapshots.clone(), told.clone()));
     if settings.serve.opa_identity == OpaIdentity::Passthrough {
         tracing::warn!("`opa.identity` is `passthrough`: no token is looked at, and callers write the whole input");
     }
@@ -201,6 +204,17 @@ async fn start_and_serve(
         () = hurried.begun() => tracing::warn!("a second signal: ending without a drain"),
     }
     Ok(telemetry)
+}
+
+/// Reads the journal: whoever is admitted before that may have been revoked.
+async fn open_revocations(settings: revocation::Settings, can_be_posted: bool) -> Result<Arc<Store>, Failure> {
+    if settings.directory.is_none() && can_be_posted {
+        tracing::warn!(
+            "no `state.directory` is set: revocations that are received are forgotten when the program ends"
+        );
+    }
+    let store = tokio::task::spawn_blocking(move || Store::open(&settings)).await.map_err(std::io::Error::from)??;
+    Ok(Arc::new(store))
 }
 
 fn describe(bound: &Bound, snapshots: &Handle) -> Ready {

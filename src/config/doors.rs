@@ -78,6 +78,8 @@ pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
         shutdown_grace: shutdown.duration("grace", SECOND * 10, Duration::ZERO..=SECOND * 3600),
         key_patience,
         published_jwks: None,
+        // Of another section.
+        revocation_credentials: None,
     };
     shutdown.finish();
     (settings, mode)

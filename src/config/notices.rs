@@ -13,10 +13,12 @@ use super::{
 };
 use crate::{
     reload::KeySource,
+    revocation::Credentials,
     serve::{self, EventsSettings, Listen},
     status_lists,
     token::{
-        IssuerProfile, KeyOrigin, LogoutEnds, LogoutSettings, Origin, ProfileSettings, StatusListUse, Transmitter,
+        IssuerProfile, KeyOrigin, LogoutEnds, LogoutSettings, Origin, ProfileSettings, SecretSource, StatusListUse,
+        Transmitter,
     },
 };
 
@@ -92,15 +94,16 @@ pub(super) fn read_events(
     let is_open = listen.is_some() || section.concerns("listen");
     let listen = listen.as_ref().and_then(|text| read_listen(&section, text, mode, doors));
     let file = section.text("authorization_file");
-    let authorization_file = file.as_ref().map(|text| {
-        let path = section.existing(text);
-        if path.exists()
-            && let Err(error) = serve::read_credential(&path)
+    let credential = file.as_ref().map(|text| {
+        let source = SecretSource::File(section.existing(text));
+        if !section.concerns("authorization_file")
+            && let Err(error) = Credentials::examine(&source)
         {
-            section.problem_at(text, format!("`{}`: {}", path.display(), crate::state::describe_io(&error)));
+            section.problem_at(text, error.to_string());
         }
-        path
+        source
     });
+    let credentials = Credentials::new(credential.into_iter().collect());
     let mut transmitters: Vec<Transmitter> = Vec::new();
     for mut item in section.sections("transmitters") {
         if !item.is_mapping() {
@@ -123,7 +126,7 @@ pub(super) fn read_events(
         section.problem(Code::MissingKey, "listen", message);
     }
     section.finish();
-    (listen.map(|listen| EventsSettings { listen, authorization_file }), transmitters)
+    (listen.map(|listen| EventsSettings { listen, credentials }), transmitters)
 }
 
 fn read_listen(section: &Section<'_>, text: &Text, mode: u32, doors: &serve::Settings) -> Option<Listen> {
@@ -163,7 +166,7 @@ fn read_transmitter(
                 let message = "this transmitter is one of `issuers`, and its keys and rules are those; remove it";
                 section.problem(Code::InvalidValue, key, message);
             }
-            section.discard(key);
+            drop(section.take(key));
         }
         (profile.algorithms().to_vec(), profile.leeway(), None)
     } else {

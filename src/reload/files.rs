@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Reconfigure, Settings, aside,
+    Reconfigure, RevocationFile, Settings, aside,
     links::Watched,
     load::{self, Attempt, Loaded, unstable},
     read::{Limits, Picture, Place, PlaceKind},
@@ -40,6 +40,8 @@ pub(super) struct Change {
     pub(super) local_keys: BTreeMap<String, Arc<KeySet>>,
     /// Local keys that did not.
     pub(super) key_problems: BTreeMap<String, Problem>,
+    /// What the revocation file says, when it was read.
+    pub(super) revoked: Option<RevocationFile>,
     /// What to tell the operator; `None` when nothing new. Empty: all is well.
     pub(super) report: Option<Vec<Problem>>,
     /// The operator asked for it: fetch remote keys too.
@@ -69,6 +71,8 @@ struct Look {
     seen: Option<Arc<Picture>>,
     /// What the current policies were compiled from.
     before: Loaded,
+    /// What the revocation file said when it was last read.
+    revoked: RevocationFile,
     /// Use a state however fresh it is.
     is_urgent: bool,
 }
@@ -125,6 +129,7 @@ impl Files {
             reconfigure: reconfigure.map(Arc::new),
             watcher,
             seen: Some(Arc::new(picture)),
+            revoked: loaded.revoked.clone(),
             before: loaded,
             is_urgent: false,
         };
@@ -223,11 +228,16 @@ impl Files {
         if let Some(world) = &world {
             self.look.before = world.clone();
         }
+        let revoked = attempt.revoked.ok();
+        if let Some(revoked) = &revoked {
+            self.look.revoked = revoked.clone();
+        }
         let change = Change {
             settings: adopted,
             world,
             local_keys: attempt.local_keys,
             key_problems: attempt.key_problems,
+            revoked,
             report: None,
             is_forced,
         };
@@ -323,7 +333,7 @@ impl Look {
         if self.picture(places, settings.limits()) != picture {
             return Err(quiet);
         }
-        Ok((load::build(settings, gathered, Some(&self.before)), picture))
+        Ok((load::build(settings, gathered, Some(&self.before), Some(&self.revoked)), picture))
     }
 
     /// A picture taken while every directory in it was already watched: whatever changes from here on gives a sign.

@@ -12,9 +12,10 @@ use std::{
 use aws_lc_rs::digest::{self, SHA256};
 
 use super::{
-    BundleSpec, DataSpec, KeySource, Settings, discovery,
+    BundleSpec, DataSpec, KeySource, RevocationFile, Settings, discovery,
     links::Watched,
     read::{Content, Limits, Picture, Place, PlaceKind, Reading},
+    revoked,
 };
 use crate::{
     outbound::{self, Outbound},
@@ -44,6 +45,8 @@ pub struct Loaded {
     pub subject: Option<SubjectSource>,
     /// What happens to a request without a token.
     pub anonymous: Anonymous,
+    /// What the revocation file takes back, as of this load.
+    pub(super) revoked: RevocationFile,
     /// Who sends the requests of policies; kept, with what it remembers, for as long as its settings are the same.
     outbound: Option<Arc<Outbound>>,
     /// Digest of what the policies were compiled from: equal content is not compiled again.
@@ -59,6 +62,8 @@ pub(super) struct Attempt {
     pub(super) local_keys: BTreeMap<String, Arc<KeySet>>,
     /// Local keys that did not, by issuer.
     pub(super) key_problems: BTreeMap<String, Problem>,
+    /// What the revocation file says, also when the world did not load; nothing without such a file.
+    pub(super) revoked: Result<RevocationFile, Problem>,
 }
 
 /// A reading in memory, not yet compiled.
@@ -66,6 +71,7 @@ pub(super) struct Attempt {
 pub(super) struct Gathered {
     sources: Result<Vec<Raw>, Vec<Problem>>,
     keys: BTreeMap<String, Result<Vec<u8>, Problem>>,
+    revoked: Option<Result<Vec<u8>, Problem>>,
 }
 
 /// A place's content and how it is to be understood.
@@ -80,7 +86,7 @@ struct Raw {
 /// Loads once, for `check` and start-up. Every problem is fatal here.
 pub(super) fn once(settings: &Settings) -> Result<(Loaded, Picture), Vec<Problem>> {
     let (gathered, picture) = read_still(settings)?;
-    let attempt = build(settings, gathered, None);
+    let attempt = build(settings, gathered, None, None);
     let problems = attempt.problems();
     match attempt.world {
         Ok(loaded) if problems.is_empty() => Ok((loaded, picture)),
@@ -90,8 +96,8 @@ pub(super) fn once(settings: &Settings) -> Result<(Loaded, Picture), Vec<Problem
 
 /// Reads the sources of the policies once, for whoever compiles them otherwise.
 pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, Vec<Problem>> {
-    // Keys are not sources.
-    let settings = Settings { profiles: Vec::new(), ..settings.clone() };
+    // Neither keys nor revocations are sources.
+    let settings = Settings { profiles: Vec::new(), revocation_file: None, ..settings.clone() };
     let (gathered, _) = read_still(&settings)?;
     into_sources(gathered.sources?, &settings)
 }
@@ -128,25 +134,39 @@ pub(super) fn gather(settings: &Settings, picture: &Picture) -> Option<Gathered>
     for (profile, source) in &settings.profiles {
         let bytes = match source {
             KeySource::Inline(text) => Ok(text.clone().into_bytes()),
-            KeySource::File(path) => match picture.read(&key_place(path), limits) {
-                Reading::Moved => return None,
-                Reading::Done(Ok(content)) => {
-                    Ok(content.files.into_iter().next().map(|file| file.1).unwrap_or_default())
-                }
-                Reading::Done(Err(errors)) => {
-                    let first = errors.first().map(super::read::ReadError::problem);
-                    Err(first.unwrap_or_else(|| problem("file_unreadable", "the key file cannot be read", None)))
-                }
-            },
+            KeySource::File(path) => only_file(picture.read(&key_place(path), limits))?,
             KeySource::None | KeySource::Url { .. } | KeySource::Discovery { .. } => continue,
         };
         keys.insert(profile.issuer().to_owned(), bytes);
     }
-    Some(Gathered { sources: if problems.is_empty() { Ok(sources) } else { Err(problems) }, keys })
+    let revoked = match &settings.revocation_file {
+        None => None,
+        Some(path) => Some(only_file(picture.read(&revocation_place(path), limits))?),
+    };
+    Some(Gathered { sources: if problems.is_empty() { Ok(sources) } else { Err(problems) }, keys, revoked })
+}
+
+/// The bytes of a place that is one file; `None`: it is not the one of the picture any more.
+fn only_file(reading: Reading) -> Option<Result<Vec<u8>, Problem>> {
+    match reading {
+        Reading::Moved => None,
+        Reading::Done(Ok(content)) => Some(Ok(content.files.into_iter().next().map(|file| file.1).unwrap_or_default())),
+        Reading::Done(Err(errors)) => {
+            let first = errors.first().map(super::read::ReadError::problem);
+            Some(Err(first.unwrap_or_else(|| problem("file_unreadable", "the file cannot be read", None))))
+        }
+    }
 }
 
 /// Compiles and checks. What `before` was compiled from is not compiled again.
-pub(super) fn build(settings: &Settings, gathered: Gathered, before: Option<&Loaded>) -> Attempt {
+///
+/// `revoked`: what the revocation file said when it was last read.
+pub(super) fn build(
+    settings: &Settings,
+    gathered: Gathered,
+    before: Option<&Loaded>,
+    revoked: Option<&RevocationFile>,
+) -> Attempt {
     let mut local_keys = BTreeMap::new();
     let mut key_problems = BTreeMap::new();
     for (profile, source) in &settings.profiles {
@@ -156,8 +176,16 @@ pub(super) fn build(settings: &Settings, gathered: Gathered, before: Option<&Loa
             Err(problem) => drop(key_problems.insert(profile.issuer().to_owned(), problem)),
         }
     }
-    let world = build_world(settings, gathered.sources, local_keys.clone(), before);
-    Attempt { world, local_keys, key_problems }
+    let issuers = settings.profiles.iter().map(|(profile, _)| profile.issuer()).collect();
+    let revoked = match (&settings.revocation_file, gathered.revoked) {
+        (Some(path), Some(bytes)) => bytes.and_then(|bytes| revoked::load(path, &bytes, &issuers, revoked)),
+        _ => Ok(RevocationFile::default()),
+    };
+    let mut world = build_world(settings, gathered.sources, local_keys.clone(), before);
+    if let (Ok(world), Ok(revoked)) = (&mut world, &revoked) {
+        world.revoked = revoked.clone();
+    }
+    Attempt { world, local_keys, key_problems, revoked }
 }
 
 fn build_world(
@@ -201,6 +229,7 @@ fn build_world(
             local_keys,
             subject: settings.subject.clone(),
             anonymous: settings.anonymous,
+            revoked: RevocationFile::default(),
             outbound,
             content,
         }),
@@ -337,6 +366,10 @@ fn load_problem(error: &LoadError) -> Problem {
     problem(error.code, &error.in_one_line(), error.location.as_ref().map(ToString::to_string))
 }
 
+fn revocation_place(path: &Path) -> Place {
+    Place { path: path.to_owned(), kind: PlaceKind::Revocations }
+}
+
 fn key_place(path: &Path) -> Place {
     Place { path: path.to_owned(), kind: PlaceKind::Keys }
 }
@@ -347,7 +380,7 @@ impl Attempt {
     /// Everything that is wrong.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let world = self.world.as_ref().err().into_iter().flatten();
-        self.key_problems.values().chain(world).cloned().collect()
+        self.key_problems.values().chain(world).chain(self.revoked.as_ref().err()).cloned().collect()
     }
 }
 
@@ -370,7 +403,8 @@ impl Settings {
             KeySource::File(path) => Some(key_place(path)),
             _ => None,
         });
-        self.policy_places().map(|(place, ..)| place).chain(keys).collect()
+        let revoked = self.revocation_file.as_deref().map(revocation_place);
+        self.policy_places().map(|(place, ..)| place).chain(keys).chain(revoked).collect()
     }
 
     fn policy_places(&self) -> impl Iterator<Item = (Place, String, SourceKind)> {

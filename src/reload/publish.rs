@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    KeySource, Pinned, Reconfigure, Settings, aside,
+    KeySource, Pinned, Reconfigure, RevocationFile, Settings, aside,
     files::{Change, Files},
     jwks::{Command, Issuer, KeyChange, Update, Waiter, dropped_by_reason},
     keep::Keeper,
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     shutdown,
     snapshot::{self, Handle, Health, KeyHealth, KeyRequest, KeysFrom, Problem, Publisher, Snapshot},
-    token::{IssuerProfile, KeyRing, KeySet, RevocationSet},
+    token::{IssuerProfile, KeyRing, KeySet},
 };
 
 /// Messages that may wait for the publisher, which never waits itself.
@@ -50,7 +50,7 @@ struct Writer {
 struct State {
     world: Loaded,
     keys: KeyRing,
-    revocations: Arc<RevocationSet>,
+    revoked: RevocationFile,
 }
 
 /// The tasks that hold remote keys.
@@ -83,8 +83,7 @@ pub(super) async fn start(
     let to_load = Arc::clone(&settings);
     let first = aside::run(move || load::once(&to_load)).await.map_err(|problem| vec![problem])??;
 
-    let revocations = Arc::new(RevocationSet::default());
-    let mut state = State { keys: KeyRing::default(), world: first.0.clone(), revocations };
+    let mut state = State { keys: KeyRing::default(), world: first.0.clone(), revoked: first.0.revoked.clone() };
     let mut health = Health { reloads: 1, last_success: unix_now(), ..Health::default() };
     for (issuer, keys) in &state.world.local_keys {
         state.keys.insert(issuer.clone(), Arc::clone(keys));
@@ -186,6 +185,9 @@ impl Writer {
         }
         if let Some(world) = change.world {
             self.state.world = world;
+        }
+        if let Some(revoked) = change.revoked {
+            self.state.revoked = revoked;
         }
         if let Some(settings) = &change.settings {
             self.adopt(settings);
@@ -310,7 +312,7 @@ impl State {
             keys: Arc::new(self.keys.clone()),
             subject: self.world.subject.clone(),
             anonymous: self.world.anonymous,
-            revocations: Arc::clone(&self.revocations),
+            revocations: Arc::clone(&self.revoked.set),
         }
     }
 
@@ -334,6 +336,7 @@ impl State {
         field(&format!("{:?}", self.world.entrypoint));
         field(&format!("{:?}", self.world.anonymous));
         field(&format!("{:?}", self.world.subject));
+        field(&format!("{:?}", self.revoked.digest));
         let digest = context.finish();
         digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }

@@ -23,6 +23,8 @@ const MAX_ENTRIES: usize = 200_000;
 const MAX_DEPTH: usize = 32;
 /// Largest key file. A JWKS of a hundred RSA keys with certificates is a quarter of it.
 const MAX_KEY_FILE: u64 = 1 << 20;
+/// Largest revocation file: a few million entries.
+const MAX_REVOCATION_FILE: u64 = 512 << 20;
 /// Largest configuration file that is looked at; its reader has a limit of its own.
 const MAX_CONFIG_FILE: u64 = 4 << 20;
 
@@ -44,6 +46,8 @@ pub(super) enum PlaceKind {
     Data,
     /// One JWKS file.
     Keys,
+    /// One file of revocations.
+    Revocations,
     /// The configuration file: watched here, read by its owner.
     Config,
 }
@@ -399,6 +403,7 @@ impl PlaceKind {
             Self::Bundle if !in_directory => limits.total,
             Self::Bundle | Self::Data => limits.file,
             Self::Keys => MAX_KEY_FILE,
+            Self::Revocations => MAX_REVOCATION_FILE,
             Self::Config => MAX_CONFIG_FILE,
         }
     }
@@ -455,7 +460,7 @@ pub(super) fn is_source_name(kind: PlaceKind, name: &str) -> bool {
     match kind {
         PlaceKind::Bundle => is_rego(name) || matches!(name, "data.json" | "data.yaml" | "data.yml" | ".manifest"),
         PlaceKind::Data => is_plain_source(name),
-        PlaceKind::Keys | PlaceKind::Config => true,
+        PlaceKind::Keys | PlaceKind::Revocations | PlaceKind::Config => true,
     }
 }
 

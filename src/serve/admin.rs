@@ -1,5 +1,8 @@
-//! The admin listener: health for probes, metrics for a scraper, and the status for an operator. It decides nothing,
-//! changes nothing and identifies nobody; who may reach it is a matter of where it listens.
+//! The admin listener: health for probes, metrics for a scraper, and the status for an operator. It decides nothing; who
+//! may reach it is a matter of where it listens. It changes nothing and identifies nobody, with one exception, which asks
+//! for a credential: [`revocations`].
+
+mod revocations;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +19,7 @@ use axum::{
 use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
+use self::revocations::Summary;
 use super::{App, CATCH_ALL, answer::Answer, health, params::Params};
 use crate::{
     introspection,
@@ -35,6 +39,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/ready", any(health::ready))
         .route("/metrics", any(metrics))
         .route("/v1/status", any(status))
+        .route("/v1/revocations", any(revocations::route))
         .route("/.well-known/jwks.json", any(jwks))
         .fallback(|| async { Answer::not_found().into_response() })
 }
@@ -45,6 +50,7 @@ pub(super) fn label(path: &str) -> &'static str {
         "/ready" => "ready",
         "/metrics" => "metrics",
         "/v1/status" => "v1/status",
+        "/v1/revocations" => "v1/revocations",
         "/.well-known/jwks.json" => "jwks",
         _ if path == "/health" || path.starts_with("/health/") => "health",
         _ => CATCH_ALL,
@@ -93,6 +99,7 @@ struct Status<'a> {
     /// `false` from the beginning of a shutdown.
     ready: bool,
     snapshot: SnapshotStatus<'a>,
+    revocations: Summary,
     /// `reloads`, `reload_failures`, `errors` with their places, `restart_needed`, and `keys` by issuer.
     #[serde(flatten)]
     health: &'a Health,
@@ -130,6 +137,7 @@ async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
         uptime_seconds: app.started.elapsed().map_or(0, |uptime| uptime.as_secs()),
         ready: app.is_ready(),
         snapshot: SnapshotStatus::of(&snapshot),
+        revocations: Summary::of(&app, &snapshot),
         health: &health,
         introspection: app.introspection.report(),
     };
@@ -169,6 +177,7 @@ mod tests {
             ("/ready", "ready"),
             ("/metrics", "metrics"),
             ("/v1/status", "v1/status"),
+            ("/v1/revocations", "v1/revocations"),
             ("/.well-known/jwks.json", "jwks"),
             ("/healthy", "catchall"),
             ("/v1/data", "catchall"),

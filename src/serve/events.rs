@@ -222,9 +222,9 @@ fn only_token(form: &str) -> Option<RawToken> {
 
 impl Events {
     pub(super) fn new(settings: Option<&EventsSettings>, metrics: EventMetrics) -> Self {
-        let file = settings.and_then(|settings| settings.authorization_file.clone());
+        let credentials = settings.and_then(|settings| settings.credentials.clone());
         Self {
-            credential: file.map(Credential::new),
+            credential: credentials.map(Credential::new),
             metrics,
             done: Cache::new(REMEMBERED),
             places: Semaphore::new(MOST_AT_A_TIME),
@@ -301,7 +301,7 @@ impl App {
                     issuer,
                     event,
                     jti = id,
-                    entries = accepted.entries,
+                    entries = accepted.accepted,
                     "an event was accepted and ends tokens"
                 );
                 Outcome::Done

@@ -26,8 +26,9 @@ use super::{
     decision_log::DecisionLog,
     introspection::IntrospectionMetrics,
     notices::{EventMetrics, StatusListMetrics},
+    revocations::RevocationCollector,
 };
-use crate::snapshot::Handle;
+use crate::{revocation::Store, snapshot::Handle};
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ fn seconds_histogram() -> Histogram {
 }
 
 impl Metrics {
-    pub(super) fn new(snapshots: Handle, log: Arc<DecisionLog>) -> Self {
+    pub(super) fn new(snapshots: Handle, log: Arc<DecisionLog>, revocations: Arc<Store>) -> Self {
         let mut registry = Registry::default();
         let decisions = Family::default();
         let verification_failures = Family::default();
@@ -138,6 +139,8 @@ impl Metrics {
         let introspection = IntrospectionMetrics::register(ours);
         let status_lists = StatusListMetrics::register(ours);
         let events = EventMetrics::register(ours);
+        let revocations = RevocationCollector { snapshots: snapshots.clone(), store: revocations };
+        registry.register_collector(Box::new(revocations));
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
         Self {
             registry,

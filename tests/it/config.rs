@@ -130,7 +130,13 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
     }
     fs::create_dir_all(home.path().join("tests/fixtures/tls")).expect("writable");
     let tls = ["ca", "client", "client-key"].map(|name| format!("tests/fixtures/tls/{name}.pem"));
-    for copied in tls.iter().map(String::as_str).chain(["examples/jwks.json", "examples/introspection-secret"]) {
+    for copied in tls.iter().map(String::as_str).chain([
+        "examples/jwks.json",
+        "examples/introspection-secret",
+        "examples/revocation-credential",
+        "examples/revoked.jsonl",
+        "examples/events-credential",
+    ]) {
         fs::copy(copied, home.path().join(copied)).expect("copied");
     }
     let file = home.path().join(EXAMPLE);

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("input", &["request", "token", "policy", "snapshot"]),
     ("snapshot", &["token", "policy"]),
     ("authorize", &["request", "path", "token", "policy", "input", "snapshot"]),
-    ("revocation", &["shutdown", "token", "snapshot"]),
+    ("revocation", &["shutdown", "state", "token", "snapshot"]),
     ("telemetry", &["revocation", "request", "path", "shutdown", "token", "policy", "input", "snapshot", "authorize"]),
     ("outbound", &["policy"]),
     ("fetch", &["state", "outbound"]),

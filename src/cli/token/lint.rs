@@ -92,7 +92,7 @@ pub(super) fn lint(args: &LintArgs) -> Result<ExitCode, String> {
         return Ok(output::finish(&match args.format {
             Format::Text => report::rules(),
             Format::Json => report::rules_json(),
-            Format::Sarif => report::sarif(&Report::default()),
+            Format::Sarif => report::sarif(&Report::default(), None),
         }));
     }
     let mut report = if args.policy {
@@ -114,10 +114,11 @@ pub(super) fn lint(args: &LintArgs) -> Result<ExitCode, String> {
         )
     };
     report.findings.retain(|finding| !args.ignore.contains(&finding.rule));
+    let file = args.settings.origin(Vec::new()).file;
     let text = match args.format {
         Format::Text => report::text(&report),
         Format::Json => report::json(&report),
-        Format::Sarif => report::sarif(&report),
+        Format::Sarif => report::sarif(&report, file.as_deref()),
     };
     if let Err(error) = output::answer(&text) {
         output::complain(&format!("stdout cannot be written: {error}"));

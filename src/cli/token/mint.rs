@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{now, output, read_file};
 use crate::token::{Algorithm, SigningKey};
@@ -45,7 +46,7 @@ pub(super) struct MintArgs {
     /// `typ` of the header
     #[arg(long, default_value = "at+jwt")]
     typ: String,
-    /// Seconds until it expires; `exp` and `iat` given as claims win
+    /// Seconds until it expires; `exp`, `iat` and `jti` are added where no claim gives them
     #[arg(long, value_name = "SECONDS", default_value_t = 300, allow_negative_numbers = true)]
     ttl: i64,
     /// Algorithm, where the key can be used with several
@@ -84,6 +85,7 @@ pub(super) fn mint(args: &MintArgs) -> Result<ExitCode, String> {
     let issued_at = now()?.0;
     claims.entry("iat").or_insert_with(|| issued_at.into());
     claims.entry("exp").or_insert_with(|| issued_at.saturating_add(args.ttl).into());
+    claims.entry("jti").or_insert_with(|| Uuid::new_v4().to_string().into());
     let token = key.sign(&args.typ, &claims).map_err(|error| error.to_string())?;
     Ok(output::finish(&format!("{token}\n")))
 }

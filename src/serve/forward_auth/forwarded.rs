@@ -324,6 +324,7 @@ mod tests {
             shutdown_grace: Duration::ZERO,
             key_patience: Duration::ZERO,
             published_jwks: None,
+            revocation_credentials: None,
         }
     }
 

@@ -442,6 +442,10 @@ fn kept_claims_that_no_rule_reads_are_listed() {
         assert_eq!((code, shown.as_str()), (2, ""), "{arguments:?}: {complaints}");
         assert!(!complaints.is_empty() && !complaints.contains("panicked"), "{complaints}");
     }
+    let arguments = ["lint", "--policy", "-b", "rego", "-c", "unused.yaml", "-f", "sarif"];
+    let sarif: Value = serde_json::from_str(&run(at, &arguments, b"").1).expect("JSON");
+    let location = &sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(location["artifactLocation"]["uri"], "unused.yaml");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A lint report as text, as JSON and as SARIF 2.1.0 (OASIS). Only rules, places and counts are in it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use serde_json::{Value, json};
 
@@ -53,8 +53,9 @@ pub(super) fn json(report: &Report) -> String {
     }))
 }
 
-/// One run of one tool; a place is a logical location, since a token is no file.
-pub(super) fn sarif(report: &Report) -> String {
+/// One run of one tool; a place is a logical location, since a token is no file. `file` is the configuration, where that
+/// was looked at: services that show results beside files want one.
+pub(super) fn sarif(report: &Report, file: Option<&Path>) -> String {
     let rules: Vec<Value> = Rule::ALL
         .iter()
         .map(|rule| {
@@ -71,12 +72,17 @@ pub(super) fn sarif(report: &Report) -> String {
         .findings
         .iter()
         .map(|Finding { rule, place, detail }| {
+            let mut location = json!({ "logicalLocations": [{ "fullyQualifiedName": place, "kind": "property" }] });
+            if let Some(file) = file {
+                let uri = file.to_string_lossy().replace('\\', "/");
+                location["physicalLocation"] = json!({ "artifactLocation": { "uri": uri } });
+            }
             json!({
                 "ruleId": rule.id,
                 "ruleIndex": Rule::ALL.iter().position(|known| known.id == rule.id),
                 "level": rule.severity.name(),
                 "message": { "text": format!("{place}: {detail}. Instead: {}.", rule.instead) },
-                "locations": [{ "logicalLocations": [{ "fullyQualifiedName": place, "kind": "property" }] }],
+                "locations": [location],
                 "partialFingerprints": { "place/v1": format!("{}:{place}", rule.id) },
             })
         })
