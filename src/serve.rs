@@ -22,6 +22,7 @@ mod hygiene;
 mod identity;
 mod json;
 mod listener;
+mod metadata;
 mod opa;
 mod params;
 mod redirect;
@@ -328,7 +329,7 @@ impl Bound {
             tokio::spawn(tls.follow(data_stopped.clone()));
         }
         let mut data = tokio::task::JoinSet::new();
-        let routes = opa::routes().merge(forward_auth::routes()).with_state(Arc::clone(&app));
+        let routes = opa::routes().merge(forward_auth::routes()).merge(metadata::routes()).with_state(Arc::clone(&app));
         let plane = Plane { app: Arc::clone(&app), routes: TowerToHyperService::new(routes), label: data_plane_label };
         for listener in self.data {
             let (plane, limits, telemetry, stop) =
@@ -462,7 +463,11 @@ impl Plane {
 }
 
 fn data_plane_label(path: &str) -> &'static str {
-    if path.starts_with(forward_auth::PREFIX) { forward_auth::LABEL } else { opa::label(path) }
+    match path {
+        _ if path.starts_with(forward_auth::PREFIX) => forward_auth::LABEL,
+        metadata::PATH => metadata::LABEL,
+        _ => opa::label(path),
+    }
 }
 
 /// The metric's `method`: one of a closed list, so that clients cannot grow it.

@@ -53,8 +53,9 @@ pub use self::{
     event::{Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
-        AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError, IntrospectionFault,
-        IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource, confirm, is_jose, judge_answer,
+        ASSERTION_TYPE, AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError,
+        IntrospectionFault, IntrospectionRequest, IntrospectionSettings, JwtOpinion, Secret, SecretSource,
+        client_assertion, confirm, is_jose, judge_answer,
     },
     json::JsonFault,
     keys::{DroppedKey, KeyRing, KeySet, KeySetError, WantedKey},

@@ -21,7 +21,7 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:8181";
 /// Where the admin listener is when nothing is said.
 pub const DEFAULT_ADMIN_LISTEN: &str = "127.0.0.1:8282";
 /// Headers that would hand token bytes to policy and the decision log.
-const NEVER_FORWARDED: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+const NEVER_FORWARDED: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "dpop"];
 /// Headers that frame a message or address a host; an empty one would break the request.
 const FRAMING: [&str; 9] = [
     "content-length",

@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// The names of RFC 7591 §2, and RFC 7662's bearer token.
-const AUTHENTICATIONS: [(&str, Kind); 4] = [
+const AUTHENTICATIONS: [(&str, Kind); 5] = [
     ("client_secret_basic", Kind::Basic),
     ("client_secret_post", Kind::Post),
     ("bearer", Kind::Bearer),
+    ("private_key_jwt", Kind::PrivateKey),
     ("tls_client_auth", Kind::Certificate),
 ];
 const OPINIONS: [(&str, JwtOpinion); 2] = [("never", JwtOpinion::Never), ("always", JwtOpinion::Always)];
@@ -30,6 +31,7 @@ enum Kind {
     Basic,
     Post,
     Bearer,
+    PrivateKey,
     Certificate,
 }
 
@@ -90,12 +92,14 @@ pub(super) fn read(issuer: &mut Section<'_>, has_discovery: bool) -> Option<Intr
 /// One way to show who we are, with what it needs and nothing else.
 fn read_authentication(section: &mut Section<'_>, is_written: bool) -> Option<ClientAuthentication> {
     let kind = section.choice("authentication", &AUTHENTICATIONS.map(|(name, kind)| (name, Some(kind))), None);
-    let (secret, secret_file, token_file) =
-        (section.secret("client_secret"), section.text("client_secret_file"), section.text("token_file"));
+    let secret = section.secret("client_secret");
+    let (secret_file, token_file, key_file) =
+        (section.text("client_secret_file"), section.text("token_file"), section.text("private_key_file"));
     let given: Vec<&str> = [
         ("client_secret", section.concerns("client_secret") || secret.is_some()),
         ("client_secret_file", secret_file.is_some()),
         ("token_file", token_file.is_some()),
+        ("private_key_file", key_file.is_some()),
     ]
     .into_iter()
     .filter_map(|(name, is_given)| is_given.then_some(name))
@@ -105,16 +109,23 @@ fn read_authentication(section: &mut Section<'_>, is_written: bool) -> Option<Cl
     }
     let kind = kind.unwrap_or(match given.as_slice() {
         ["token_file"] => Kind::Bearer,
+        ["private_key_file"] => Kind::PrivateKey,
         _ => Kind::Basic,
     });
-    let file = |text: &Text| SecretSource::File(section.existing(text));
-    let authentication = match (kind, secret, secret_file, token_file) {
-        (Kind::Certificate, None, None, None) => Some(ClientAuthentication::Certificate),
-        (Kind::Bearer, None, None, Some(path)) => Some(ClientAuthentication::Bearer(file(&path))),
-        (Kind::Basic, Some(text), None, None) => Some(ClientAuthentication::Basic(given_secret(section, &text))),
-        (Kind::Basic, None, Some(path), None) => Some(ClientAuthentication::Basic(file(&path))),
-        (Kind::Post, Some(text), None, None) => Some(ClientAuthentication::Post(given_secret(section, &text))),
-        (Kind::Post, None, Some(path), None) => Some(ClientAuthentication::Post(file(&path))),
+    let from_file = |text: Option<Text>| text.map(|text| SecretSource::File(section.existing(&text)));
+    let source = match (kind, given.as_slice()) {
+        (Kind::Basic | Kind::Post, ["client_secret"]) => secret.map(|text| given_secret(section, &text)),
+        (Kind::Basic | Kind::Post, ["client_secret_file"]) => from_file(secret_file),
+        (Kind::Bearer, ["token_file"]) => from_file(token_file),
+        (Kind::PrivateKey, ["private_key_file"]) => from_file(key_file),
+        _ => None,
+    };
+    let authentication = match (kind, source) {
+        (Kind::Basic, Some(source)) => Some(ClientAuthentication::Basic(source)),
+        (Kind::Post, Some(source)) => Some(ClientAuthentication::Post(source)),
+        (Kind::Bearer, Some(source)) => Some(ClientAuthentication::Bearer(source)),
+        (Kind::PrivateKey, Some(source)) => Some(ClientAuthentication::PrivateKey(source)),
+        (Kind::Certificate, None) if given.is_empty() => Some(ClientAuthentication::Certificate),
         _ => None,
     };
     if authentication.is_none() {
@@ -122,6 +133,7 @@ fn read_authentication(section: &mut Section<'_>, is_written: bool) -> Option<Cl
         let needs = match kind {
             Kind::Basic | Kind::Post => "`client_secret_file`, or `client_secret: ${NAME}`, and nothing else",
             Kind::Bearer => "`token_file` and nothing else",
+            Kind::PrivateKey => "`private_key_file` and nothing else",
             Kind::Certificate => "`client_certificate` and `client_key`, and no secret",
         };
         let found = if given.is_empty() { "neither is set".to_owned() } else { format!("given: {}", list(&given)) };

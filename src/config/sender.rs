@@ -1,5 +1,5 @@
-//! `token.dpop`, `token.client_certificate` and `token.resource_metadata` → [`SenderSettings`]. It refuses shared secrets
-//! for proofs, which anybody who checks one could also make.
+//! `token.dpop`, `token.client_certificate`, `token.resource` and `token.resource_metadata` → [`SenderSettings`]. It refuses
+//! shared secrets for proofs, which anybody who checks one could also make.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::{
     token::{Algorithm, CertificateHeader, ProofOrigin, ProofRules},
 };
 
+/// RFC 9728 §3.
+const METADATA: &str = "/.well-known/oauth-protected-resource";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Reads what the section `token` says about senders.
@@ -37,10 +39,10 @@ pub(super) fn read(token: &mut Section<'_>) -> SenderSettings {
     let certificate_header = certificate.choice("header", &headers, default.certificate_header);
     certificate.finish();
 
-    let resource_metadata = token.text("resource_metadata");
-    if let Some(text) = &resource_metadata {
-        check_metadata_url(token, text);
-    }
+    let resource = token.text("resource").filter(|text| is_url(token, text, "https://api.example.com"));
+    let place = format!("https://api.example.com{METADATA}");
+    let metadata = token.text("resource_metadata").filter(|text| is_url(token, text, &place));
+    let resource = resource.map(|text| text.text);
     SenderSettings {
         proofs,
         requires_nonce,
@@ -48,7 +50,8 @@ pub(super) fn read(token: &mut Section<'_>) -> SenderSettings {
         external_url,
         offers_dpop,
         certificate_header,
-        resource_metadata: resource_metadata.map(|text| text.text),
+        resource_metadata: metadata.map(|text| text.text).or_else(|| resource.as_deref().and_then(metadata_of)),
+        resource,
     }
 }
 
@@ -86,16 +89,38 @@ fn read_origin(dpop: &Section<'_>, text: &Text) -> Option<ProofOrigin> {
     origin
 }
 
-/// RFC 9728 §3: an `https` URL. It goes into a quoted string.
-fn check_metadata_url(token: &Section<'_>, text: &Text) {
-    let is_plain = text.text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\<>".contains(&byte));
+/// It goes into a quoted string, and what it names is compared byte by byte.
+fn is_url(token: &Section<'_>, text: &Text, example: &str) -> bool {
+    let is_plain = text.text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\<>?#".contains(&byte));
     let uri = text.text.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     let is_web = uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")));
     if !is_plain || !is_web {
-        let message = format!(
-            "`{}` is not a URL; write one such as `https://api.example.com/.well-known/oauth-protected-resource`",
-            shorten(&text.text)
-        );
+        let message =
+            format!("`{}` is not a URL without query and fragment; write one such as `{example}`", shorten(&text.text));
         token.problem_at(text, message);
+    }
+    is_plain && is_web
+}
+
+/// RFC 9728 §3.1: between the host and the path of the resource.
+fn metadata_of(resource: &str) -> Option<String> {
+    let (scheme, rest) = resource.split_once("://")?;
+    let (host, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
+    Some(format!("{scheme}://{host}{METADATA}{}", if path == "/" { "" } else { path }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::metadata_of;
+
+    #[test]
+    fn the_metadata_are_between_host_and_path() {
+        for (resource, want) in [
+            ("https://a.example", "https://a.example/.well-known/oauth-protected-resource"),
+            ("https://a.example/", "https://a.example/.well-known/oauth-protected-resource"),
+            ("https://a.example:8443/b/c", "https://a.example:8443/.well-known/oauth-protected-resource/b/c"),
+        ] {
+            assert_eq!(metadata_of(resource).as_deref(), Some(want));
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     io::{self, Read as _},
     path::Path,
     sync::Arc,
+    time::SystemTime,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -16,18 +17,15 @@ use crate::{
     snapshot::Handle,
     state::describe_io,
     token::{
-        AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionFault, IntrospectionRequest,
-        IntrospectionSettings, Secret, SecretSource,
+        ASSERTION_TYPE, AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionFault as Fault,
+        IntrospectionRequest, IntrospectionSettings, Secret, SecretSource, client_assertion,
     },
 };
 
 /// Asks. A trait so that caches and breakers can be tested with a made-up issuer and a made-up clock.
 pub(super) trait Transport: Send + Sync + 'static {
     /// One question.
-    fn ask(
-        &self,
-        form: IntrospectionRequest,
-    ) -> impl Future<Output = Result<(AnswerForm, Vec<u8>), IntrospectionFault>> + Send;
+    fn ask(&self, form: IntrospectionRequest) -> impl Future<Output = Result<(AnswerForm, Vec<u8>), Fault>> + Send;
 }
 
 /// The real network, for one issuer.
@@ -55,19 +53,19 @@ impl Network {
         Self { issuer: issuer.to_owned(), settings: settings.clone(), snapshots, client: OnceCell::new() }
     }
 
-    fn endpoint(&self) -> Result<Url, IntrospectionFault> {
+    fn endpoint(&self) -> Result<Url, Fault> {
         let text = match &self.settings.endpoint {
             IntrospectionEndpoint::Url(url) => Some(url.clone()),
             IntrospectionEndpoint::Discovered => self.snapshots.introspection_endpoint(&self.issuer),
         };
         let Some(text) = text else {
             let reason = "its metadata was not read yet, or names no `introspection_endpoint`";
-            return Err(IntrospectionFault::Endpoint(reason.to_owned()));
+            return Err(Fault::Endpoint(reason.to_owned()));
         };
-        fetch::admit(&text, self.settings.allow_http).map_err(|error| IntrospectionFault::Endpoint(error.to_string()))
+        fetch::admit(&text, self.settings.allow_http).map_err(|error| Fault::Endpoint(error.to_string()))
     }
 
-    async fn client(&self) -> Result<&Arc<Client>, IntrospectionFault> {
+    async fn client(&self) -> Result<&Arc<Client>, Fault> {
         let settings = fetch::Settings {
             timeout: self.settings.timeout,
             connect_timeout: fetch::Settings::default().connect_timeout.min(self.settings.timeout),
@@ -82,14 +80,14 @@ impl Network {
             let made = tokio::task::spawn_blocking(move || Client::new(settings)).await;
             match made {
                 Ok(Ok(client)) => Ok(Arc::new(client)),
-                Ok(Err(error)) => Err(IntrospectionFault::Credentials(error.to_string())),
-                Err(error) => Err(IntrospectionFault::Credentials(error.to_string())),
+                Ok(Err(error)) => Err(Fault::Credentials(error.to_string())),
+                Err(error) => Err(Fault::Credentials(error.to_string())),
             }
         };
         self.client.get_or_try_init(make).await
     }
 
-    async fn request(&self, mut form: IntrospectionRequest) -> Result<Request, IntrospectionFault> {
+    async fn request(&self, mut form: IntrospectionRequest) -> Result<Request, Fault> {
         let url = self.endpoint()?;
         let client_id = &self.settings.client_id;
         let authorization = match &self.settings.authentication {
@@ -106,6 +104,15 @@ impl Network {
             ClientAuthentication::Bearer(source) => {
                 Some(sensitive(&format!("Bearer {}", secret(source).await?.expose()))?)
             }
+            ClientAuthentication::PrivateKey(source) => {
+                let key = secret(source).await?;
+                let (id, now) = (uuid::Uuid::new_v4().to_string(), SystemTime::now().into());
+                let assertion = client_assertion(&key, client_id, &self.issuer, &id, now);
+                form.field("client_id", client_id);
+                form.field("client_assertion_type", ASSERTION_TYPE);
+                form.field("client_assertion", &assertion.map_err(|error| Fault::Credentials(error.to_string()))?);
+                None
+            }
             ClientAuthentication::Certificate => {
                 form.field("client_id", client_id);
                 None
@@ -120,14 +127,14 @@ impl Network {
     }
 
     /// A 200 of the media type that was asked for is an answer.
-    fn answer(&self, response: Response) -> Result<(AnswerForm, Vec<u8>), IntrospectionFault> {
+    fn answer(&self, response: Response) -> Result<(AnswerForm, Vec<u8>), Fault> {
         match response.status {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(IntrospectionFault::Unauthorized(response.status.as_u16()));
+                return Err(Fault::Unauthorized(response.status.as_u16()));
             }
-            StatusCode::BAD_REQUEST => return Err(IntrospectionFault::Rejected(response.status.as_u16())),
-            status => return Err(IntrospectionFault::Status(status.as_u16())),
+            StatusCode::BAD_REQUEST => return Err(Fault::Rejected(response.status.as_u16())),
+            status => return Err(Fault::Status(status.as_u16())),
         }
         let (form, wanted) = if self.settings.signed { (AnswerForm::Signed, SIGNED) } else { (AnswerForm::Json, JSON) };
         let mut types = response.headers.get_all(header::CONTENT_TYPE).iter();
@@ -136,43 +143,42 @@ impl Network {
         if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(wanted)) {
             Ok((form, response.body))
         } else {
-            Err(IntrospectionFault::ContentType(wanted))
+            Err(Fault::ContentType(wanted))
         }
     }
 }
 
 impl Transport for Network {
-    async fn ask(&self, form: IntrospectionRequest) -> Result<(AnswerForm, Vec<u8>), IntrospectionFault> {
+    async fn ask(&self, form: IntrospectionRequest) -> Result<(AnswerForm, Vec<u8>), Fault> {
         let request = self.request(form).await?;
         let response = self.client().await?.send(request).await;
         self.answer(response.map_err(fault)?)
     }
 }
 
-fn fault(error: fetch::Error) -> IntrospectionFault {
+fn fault(error: fetch::Error) -> Fault {
     match error {
-        fetch::Error::Timeout => IntrospectionFault::Timeout,
-        fetch::Error::Redirect { status } => IntrospectionFault::Status(status),
-        fetch::Error::TooLarge { limit } => IntrospectionFault::TooLarge(limit),
-        fetch::Error::Compressed => IntrospectionFault::ContentType("uncompressed"),
+        fetch::Error::Timeout => Fault::Timeout,
+        fetch::Error::Redirect { status } => Fault::Status(status),
+        fetch::Error::TooLarge { limit } => Fault::TooLarge(limit),
+        fetch::Error::Compressed => Fault::ContentType("uncompressed"),
         fetch::Error::BadUrl { .. } | fetch::Error::NotHttps { .. } | fetch::Error::ForbiddenAddress { .. } => {
-            IntrospectionFault::Endpoint(error.to_string())
+            Fault::Endpoint(error.to_string())
         }
-        fetch::Error::File { .. } | fetch::Error::Client { .. } => IntrospectionFault::Credentials(error.to_string()),
-        fetch::Error::Transport { reason } => IntrospectionFault::Unreachable(reason),
+        fetch::Error::File { .. } | fetch::Error::Client { .. } => Fault::Credentials(error.to_string()),
+        fetch::Error::Transport { reason } => Fault::Unreachable(reason),
     }
 }
 
 /// A header's value that no log shows.
-fn sensitive(text: &str) -> Result<HeaderValue, IntrospectionFault> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| {
-        IntrospectionFault::Credentials("the secret has a character that no header may have".to_owned())
-    })?;
+fn sensitive(text: &str) -> Result<HeaderValue, Fault> {
+    let mut value = HeaderValue::from_str(text)
+        .map_err(|_| Fault::Credentials("the secret has a character that no header may have".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-async fn secret(source: &SecretSource) -> Result<Secret, IntrospectionFault> {
+async fn secret(source: &SecretSource) -> Result<Secret, Fault> {
     let path = match source {
         SecretSource::Text(secret) => return Ok(secret.clone()),
         SecretSource::File(path) => path.clone(),
@@ -181,12 +187,12 @@ async fn secret(source: &SecretSource) -> Result<Secret, IntrospectionFault> {
     let read = tokio::task::spawn_blocking(move || read(&path)).await;
     let text = match read {
         Ok(Ok(text)) => text,
-        Ok(Err(error)) => return Err(IntrospectionFault::Credentials(format!("`{shown}`: {}", describe_io(&error)))),
-        Err(error) => return Err(IntrospectionFault::Credentials(error.to_string())),
+        Ok(Err(error)) => return Err(Fault::Credentials(format!("`{shown}`: {}", describe_io(&error)))),
+        Err(error) => return Err(Fault::Credentials(error.to_string())),
     };
     let secret = Secret::new(&text);
     if secret.is_empty() {
-        return Err(IntrospectionFault::Credentials(format!("`{shown}` is empty")));
+        return Err(Fault::Credentials(format!("`{shown}` is empty")));
     }
     Ok(secret)
 }

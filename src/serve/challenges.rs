@@ -99,7 +99,8 @@ mod tests {
     fn the_offer_is_what_the_issuers_take() {
         use SenderConstraint::{Dpop, Mtls, Optional, Required};
         let (bearer, dpop) = (Some(Scheme::Bearer), Some(Scheme::Dpop));
-        let cases: &[(&[SenderConstraint], bool, Option<Scheme>, &[&str])] = &[
+        type Case<'c> = (&'c [SenderConstraint], bool, Option<Scheme>, &'c [&'c str]);
+        let cases: &[Case<'_>] = &[
             (&[Optional], false, None, &["Bearer"]),
             (&[Optional], false, bearer, &["Bearer!"]),
             (&[Optional], false, dpop, &["DPoP!", "Bearer"]),

@@ -1,24 +1,14 @@
 //! Why a token was refused: one closed enum with stable codes. Messages are for the operator; no token bytes are in
 //! them, and what a token claims appears only escaped and cut short. What a client may learn is the doors' matter.
 
-mod codes;
+mod fault;
 
+pub use self::fault::Fault;
 pub(super) use super::untrusted::Untrusted;
 use super::{
     algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey,
     status_list::StatusError, untrusted::OrAbsent,
 };
-
-/// How a refusal is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The token: 401 `invalid_token`.
-    Token,
-    /// The issuer's keys were never had: 503.
-    Keys,
-    /// The issuer could not be asked about the token, or its answer is of no use: 503.
-    Issuer,
-}
 
 /// Why a token was refused: the first check that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -353,4 +343,136 @@ pub enum TokenError {
     /// The issuer was asked about the token, or could not be.
     #[error("{0}")]
     Introspection(IntrospectionError),
+}
+
+// === impl TokenError ===
+
+impl TokenError {
+    /// Stable `snake_case` code for logs and metrics: `expired`, `bad_signature`, …
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "token_too_large",
+            Self::ForbiddenCharacter { .. } => "forbidden_character",
+            Self::Encrypted => "encrypted_token",
+            Self::SegmentCount { .. } => "wrong_segment_count",
+            Self::EmptySegment { .. } => "empty_segment",
+            Self::Base64 { .. } => "bad_base64url",
+            Self::Header(fault) => match fault {
+                JsonFault::Invalid => "header_invalid_json",
+                JsonFault::NotAnObject => "header_not_an_object",
+                JsonFault::DuplicateMember => "header_duplicate_member",
+                JsonFault::TooDeep(_) => "header_too_deep",
+                JsonFault::TooManyMembers(_) => "header_too_many_members",
+                JsonFault::BadNumber => "header_bad_number",
+            },
+            Self::AlgorithmMalformed => "algorithm_malformed",
+            Self::AlgorithmNone => "algorithm_none",
+            Self::AlgorithmUnsupported { .. } => "algorithm_unsupported",
+            Self::CriticalExtension => "critical_extension",
+            Self::ForbiddenHeader { .. } => "forbidden_header",
+            Self::NestedToken => "nested_token",
+            Self::KeyIdMalformed => "key_id_malformed",
+            Self::TypeMalformed => "type_malformed",
+            Self::OtherTokenKind { .. } => "other_token_kind",
+            Self::Payload(fault) => match fault {
+                JsonFault::Invalid => "claims_invalid_json",
+                JsonFault::NotAnObject => "claims_not_an_object",
+                JsonFault::DuplicateMember => "claims_duplicate_member",
+                JsonFault::TooDeep(_) => "claims_too_deep",
+                JsonFault::TooManyMembers(_) => "claims_too_many_members",
+                JsonFault::BadNumber => "claims_bad_number",
+            },
+            Self::IssuerMalformed => "issuer_malformed",
+            Self::IssuerUnknown { .. } => "issuer_unknown",
+            Self::TypeNotAllowed { .. } => "type_not_allowed",
+            Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::TooManyClaims { .. } => "too_many_claims",
+            Self::ArrayTooLong { .. } => "array_too_long",
+            Self::ExpiryMissing => "expiry_missing",
+            Self::DateMalformed { .. } => "date_malformed",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::IssuedInFuture { .. } => "issued_in_future",
+            Self::IssuedAfterExpiry { .. } => "issued_after_expiry",
+            Self::LifetimeTooLong { .. } => "lifetime_too_long",
+            Self::IssuedAtMissing => "issued_at_missing",
+            Self::TooOld { .. } => "token_too_old",
+            Self::KeysNeverHad { .. } => "keys_never_had",
+            Self::UnknownKey { .. } => "unknown_key",
+            Self::KeyForOtherAlgorithm { .. } => "key_for_other_algorithm",
+            Self::AmbiguousKey { .. } => "ambiguous_key",
+            Self::BadSignature { .. } => "bad_signature",
+            Self::AudienceMissing { .. } => "audience_missing",
+            Self::AudienceMalformed => "audience_malformed",
+            Self::AudienceMismatch { .. } => "audience_mismatch",
+            Self::SubjectMalformed => "subject_malformed",
+            Self::ClaimMalformed { .. } => "claim_malformed",
+            Self::TenantMalformed { .. } => "tenant_malformed",
+            Self::ScopeMalformed { .. } => "scope_malformed",
+            Self::RequiredClaimMissing { .. } => "required_claim_missing",
+            Self::NotAnAccessToken { .. } => "not_an_access_token",
+            Self::ConfirmationMalformed => "confirmation_malformed",
+            Self::ConfirmationUnknown { .. } => "confirmation_unknown",
+            Self::Status(error) => error.code(),
+            Self::Introspection(error) => error.code(),
+        }
+    }
+
+    /// The pipeline step that failed: `format`, `header`, `payload`, `issuer`, `profile`, `time`, `key`, `signature`,
+    /// `claims` or, where the issuer is asked, `introspection`.
+    #[must_use]
+    pub const fn step(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. }
+            | Self::ForbiddenCharacter { .. }
+            | Self::Encrypted
+            | Self::SegmentCount { .. }
+            | Self::EmptySegment { .. }
+            | Self::Base64 { .. } => "format",
+            Self::Header(_)
+            | Self::AlgorithmMalformed
+            | Self::AlgorithmNone
+            | Self::AlgorithmUnsupported { .. }
+            | Self::CriticalExtension
+            | Self::ForbiddenHeader { .. }
+            | Self::NestedToken
+            | Self::KeyIdMalformed
+            | Self::TypeMalformed
+            | Self::OtherTokenKind { .. } => "header",
+            Self::Payload(_) => "payload",
+            Self::IssuerMalformed | Self::IssuerUnknown { .. } => "issuer",
+            Self::TypeNotAllowed { .. }
+            | Self::AlgorithmNotAllowed { .. }
+            | Self::TooManyClaims { .. }
+            | Self::ArrayTooLong { .. } => "profile",
+            Self::ExpiryMissing
+            | Self::DateMalformed { .. }
+            | Self::Expired { .. }
+            | Self::NotYetValid { .. }
+            | Self::IssuedInFuture { .. }
+            | Self::IssuedAfterExpiry { .. }
+            | Self::LifetimeTooLong { .. }
+            | Self::IssuedAtMissing
+            | Self::TooOld { .. } => "time",
+            Self::KeysNeverHad { .. }
+            | Self::UnknownKey { .. }
+            | Self::KeyForOtherAlgorithm { .. }
+            | Self::AmbiguousKey { .. } => "key",
+            Self::BadSignature { .. } => "signature",
+            Self::AudienceMissing { .. }
+            | Self::AudienceMalformed
+            | Self::AudienceMismatch { .. }
+            | Self::SubjectMalformed
+            | Self::ClaimMalformed { .. }
+            | Self::TenantMalformed { .. }
+            | Self::ScopeMalformed { .. }
+            | Self::RequiredClaimMissing { .. }
+            | Self::NotAnAccessToken { .. }
+            | Self::ConfirmationMalformed
+            | Self::ConfirmationUnknown { .. } => "claims",
+            Self::Status(error) => error.step(),
+            Self::Introspection(_) => "introspection",
+        }
+    }
 }

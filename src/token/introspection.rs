@@ -4,6 +4,7 @@
 //! from here, and no answer that is not understood to its last member is believed.
 
 mod answer;
+mod assertion;
 mod settings;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub(super) use self::answer::ActiveAnswer;
 pub use self::{
     answer::{AnswerForm, confirm, judge_answer},
+    assertion::{ASSERTION_TYPE, client_assertion},
     settings::{ClientAuthentication, IntrospectionEndpoint, IntrospectionSettings, JwtOpinion, Secret, SecretSource},
 };
 use super::{

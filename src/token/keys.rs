@@ -2,6 +2,7 @@
 //! exactly one algorithm. It refuses a set that leaves nothing usable, and fetches nothing.
 
 mod admission;
+mod certificate;
 mod wanted;
 mod weak;
 

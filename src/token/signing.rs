@@ -1,5 +1,5 @@
 //! A signing key for development tokens: `demo`, `token mint` and tests. claimgate itself never signs anything that it
-//! accepts; no request path comes here.
+//! accepts; all that a request leads to is an assertion of who the gate is, for the issuer that it asks.
 
 use std::fmt;
 

@@ -16,8 +16,9 @@ use claimgate::{
     path::CanonicalPath,
     policy::{self, DataPath, EvalOptions, Outcome, PolicySet, Settings, Source, SourceFile, SourceKind, Value},
     token::{
-        self, Algorithm, AnswerForm, ClientAuthentication, IntrospectionSettings, IssuerProfile, KeyOrigin, KeyRing,
-        KeySet, ProfileSettings, Profiles, RawToken, Secret, SecretSource, UnixTime,
+        self, Algorithm, AnswerForm, CertificateHeader, ClientAuthentication, IntrospectionSettings, IssuerProfile,
+        KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, ProofRules, ProofTarget, RawToken, Scheme, Secret,
+        SecretSource, Sent, SentProof, UnixTime,
     },
 };
 
@@ -25,11 +26,13 @@ use claimgate::{
 pub(crate) type Run = fn(&[u8]);
 
 /// All targets, by the names of their seed folders.
-pub(crate) const TARGETS: [(&str, Run); 10] = [
+pub(crate) const TARGETS: [(&str, Run); 12] = [
     ("token_inspect", token_inspect),
     ("token_verify", token_verify),
     ("introspection", introspection),
     ("jwks", jwks),
+    ("dpop_proof", dpop_proof),
+    ("client_certificate", client_certificate),
     ("path", path),
     ("opa_body", opa_body),
     ("config", config),
@@ -200,6 +203,95 @@ fn hides(token: &str, error: &token::TokenError) {
 fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = data.iter().position(|byte| *byte == CUT)?;
     Some((&data[..at], &data[at + 1..]))
+}
+
+// === senders ===
+
+/// RFC 8037 appendix A.3: the thumbprint of the key that signs here.
+const THUMBPRINT: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+const TARGET: &str = "https://api.example/folders/f-1";
+
+/// A token that is bound to [`SIGNING_KEY`].
+static BOUND: LazyLock<(RawToken, token::VerifiedClaims)> = LazyLock::new(|| {
+    let claims = serde_json::json!({
+        "iss": PUBLIC_KEY_ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": NOW + 60, "cnf": { "jkt": THUMBPRINT },
+    });
+    let World { profiles, keys, signing_key, .. } = &*WORLD;
+    let raw = RawToken::new(signing_key.sign("at+jwt", claims.as_object().unwrap()).unwrap());
+    let claims = token::verify(&raw, profiles, keys, UnixTime(NOW)).unwrap();
+    // RFC 9449 §4.2: the seeds have this token's hash in them.
+    let seed = include_bytes!("seeds/dpop_proof/good");
+    let (header, payload) = split(seed).unwrap();
+    let proof = RawToken::new(signing_key.sign_bytes(header, payload).unwrap());
+    let accepted = check_proof(&raw, &claims, Scheme::Dpop, &proof);
+    assert!(accepted.is_ok(), "{accepted:?} for {raw:?}");
+    (raw, claims)
+});
+
+fn check_proof(
+    raw: &RawToken,
+    claims: &token::VerifiedClaims,
+    scheme: Scheme,
+    proof: &RawToken,
+) -> Result<Option<token::AcceptedProof>, token::SenderError> {
+    let target = ProofTarget::of_url("GET", TARGET).unwrap();
+    let sent = Sent { token: raw, scheme, proof: SentProof::One(proof), target: Some(&target), certificate: Ok(None) };
+    let profile = WORLD.profiles.get(PUBLIC_KEY_ISSUER).unwrap();
+    token::check_sender(claims, profile, &sent, &ProofRules::default(), None, UnixTime(NOW))
+}
+
+/// A proof as it stands, or header and claims with [`CUT`] between them, which are signed with the right key.
+fn dpop_proof(data: &[u8]) {
+    let (raw, claims) = &*BOUND;
+    let made = split(data).map(|(header, claims)| WORLD.signing_key.sign_bytes(header, claims).unwrap());
+    let (text, is_signed) = match made {
+        Some(text) => (text, true),
+        None => (String::from_utf8_lossy(data).into_owned(), false),
+    };
+    let proof = RawToken::new(text.clone());
+    match check_proof(raw, claims, Scheme::Dpop, &proof) {
+        Ok(accepted) => {
+            let accepted = accepted.unwrap();
+            assert!(is_signed, "a forged proof was accepted: {text}");
+            assert!((NOW..=NOW + 90).contains(&accepted.last_valid.0), "remembered until {:?}", accepted.last_valid);
+            let (_, claims) = split(data).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(claims).unwrap();
+            assert_eq!(claims["htm"], "GET");
+            assert!(claims["htu"].as_str().unwrap().to_ascii_lowercase().contains("api.example"));
+            assert!(!claims["jti"].as_str().unwrap().is_empty());
+        }
+        Err(error) => {
+            let shown = format!("{error} {error:?}");
+            assert!(shown.len() < 4_096, "an error without a bound");
+            assert!(text.len() < 64 || !shown.contains(&text), "an error holds the proof");
+            assert!(!error.code().is_empty());
+        }
+    }
+    // Whatever it says, nothing it says makes it a bearer token.
+    assert!(check_proof(raw, claims, Scheme::Bearer, &proof).is_err());
+}
+
+/// What a proxy says about a client's certificate, in both headers.
+fn client_certificate(data: &[u8]) {
+    for header in [CertificateHeader::Xfcc, CertificateHeader::Rfc9440] {
+        let read = |bytes: &[u8]| header.read([bytes].into_iter());
+        assert_eq!(header.read([data, data].into_iter()).ok(), None, "two lines have no reading");
+        let once = read(data);
+        assert_eq!(once, read(data));
+        // What a client put before the proxy's own element changes nothing.
+        let zeros = format!("Hash={},", "0".repeat(64));
+        let behind = read(&[zeros.as_bytes(), data].concat());
+        match header {
+            CertificateHeader::Xfcc => assert_eq!(behind.is_ok(), once.is_ok()),
+            CertificateHeader::Rfc9440 => assert!(behind.is_err()),
+        }
+        if let (CertificateHeader::Xfcc, Ok(found)) = (header, &once) {
+            assert_eq!(behind.as_ref(), Ok(found));
+        }
+        if let Err(fault) = once {
+            assert!(fault.to_string().len() < 256);
+        }
+    }
 }
 
 fn jwks(data: &[u8]) {

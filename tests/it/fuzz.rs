@@ -39,6 +39,16 @@ fn jwks_holds_what_it_promises() {
 }
 
 #[test]
+fn dpop_proof_holds_what_it_promises() {
+    check("dpop_proof", 400);
+}
+
+#[test]
+fn client_certificate_holds_what_it_promises() {
+    check("client_certificate", 2_000);
+}
+
+#[test]
 fn path_holds_what_it_promises() {
     check("path", 2_000);
 }

@@ -2,6 +2,7 @@
 //! authorization server on a loopback port that answers as each case says. What an answer means is tested beside
 //! `token::introspection`, and how answers live beside `introspection`.
 
+use claimgate::token::{self, Algorithm, KeyOrigin, KeySet, RawToken, SigningKey};
 use serde_json::json;
 
 use self::provider::{Provider, answer, plain};
@@ -279,6 +280,49 @@ fn credentials_are_read_anew_and_their_lack_is_our_fault() {
     server.replace("secret", "\n");
     refused(&opa(&server, "three"), 503, "temporarily_unavailable");
     assert_eq!(provider.questions("three"), 0);
+}
+
+#[test]
+fn a_private_key_signs_who_we_are() {
+    let (provider, key) = (Provider::start(), SigningKey::generate_jwk(Algorithm::EdDSA, "gate-1").unwrap());
+    let public = SigningKey::from_jwk(key.as_bytes()).unwrap().public_jwks().unwrap();
+    let keys = KeySet::parse(public.as_bytes(), KeyOrigin::Remote, &[Algorithm::EdDSA]).unwrap();
+    let url = provider.url("/introspect");
+    let server = Setup::new(&format!(
+        "issuers:\n  - issuer: {ISSUER}\n    audiences: [{AUDIENCE}]\n    introspection: {{url: '{url}', client_id: gate, \
+         private_key_file: key, opaque: true}}\npolicy: {{bundles: [{{name: b, path: bundle}}], entrypoint: gate/allow}}\n"
+    ))
+    .file("bundle/gate.rego", POLICY)
+    .file("key", &key)
+    .serve();
+    provider.otherwise(&answer(json!({})));
+    let mut seen = Vec::new();
+    for token in ["one", "two"] {
+        assert_eq!(opa(&server, token).result(), true);
+        let request = provider.last(token);
+        let (_, assertion) = request.split_once("&client_assertion=").unwrap();
+        assert!(request.contains(
+            "&client_id=gate&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&"
+        ));
+        let raw = RawToken::new(assertion);
+        token::verify_signature_only(&raw, &keys, None).unwrap();
+        let claims = token::inspect(&raw).unwrap().claims;
+        let member = |name: &str| claims[name].as_str().unwrap().to_owned();
+        assert_eq!((member("iss"), member("sub"), member("aud")), ("gate".into(), "gate".into(), ISSUER.into()));
+        assert!((now() - 5..=now()).contains(&claims["iat"].as_i64().unwrap()));
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
+        seen.push(member("jti"));
+    }
+    assert_ne!(seen[0], seen[1], "an assertion is good for one question");
+    for bad in [
+        "no key",
+        r#"{"kty":"oct","k":"c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldC1zZWNyZXQ","alg":"HS256"}"#,
+        &public,
+    ] {
+        server.replace("key", bad);
+        refused(&opa(&server, &format!("bad-{}", bad.len())), 503, "temporarily_unavailable");
+    }
+    assert_eq!(provider.all(), 2);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod consistency;
 mod demo;
 mod drain;
 mod eval;
+mod floods;
 mod forward_auth;
 mod fuzz;
 mod http_send;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     eventually,
+    holder::Holder,
     http::{Answer, Client, Fields},
     program::Program,
     setup::Setup,
@@ -36,6 +37,11 @@ struct Stack {
 impl Stack {
     /// `None` where nginx is not installed.
     fn start(issuer: &Issuer) -> Option<Self> {
+        Self::start_with(issuer, "")
+    }
+
+    /// With more lines in claimgate's configuration.
+    fn start_with(issuer: &Issuer, more: &str) -> Option<Self> {
         let nginx = find("nginx", "NGINX")?;
         let example = |name: &str| std::fs::read_to_string(Path::new(ROOT).join("examples/nginx").join(name)).unwrap();
 
@@ -43,7 +49,7 @@ impl Stack {
         let with_ports = config.replace("127.0.0.1:8181", "127.0.0.1:0").replace("127.0.0.1:8282", "127.0.0.1:0");
         assert_ne!(config, with_ports);
         let config = with_ports.replace("../../", &format!("{ROOT}/"));
-        let directory = Setup::new(&config).file("jwks.json", &issuer.jwks()).into_directory();
+        let directory = Setup::new(&format!("{config}{more}")).file("jwks.json", &issuer.jwks()).into_directory();
         let program = Program::run(directory.path());
 
         let (application, received) = application();
@@ -216,4 +222,29 @@ fn without_claimgate_nginx_lets_nobody_through() {
     assert_eq!(stack.program.wait(), Some(0));
     assert_eq!(stack.ask("GET", "/folders/campaign-2026", &[("authorization", &maria)]).status, 500);
     assert_eq!(stack.received(), [""; 0]);
+}
+
+#[test]
+fn a_token_that_is_bound_to_a_key_needs_a_proof_for_what_the_client_asked_of_nginx() {
+    let issuer = Issuer::new();
+    let Some(stack) = Stack::start_with(&issuer, "token: {dpop: {nonce: required}}\n") else { return };
+    let holder = Holder::new();
+    let claims = json!({
+        "sub": "maria", "org_id": "acme", "role": "marketing_vp", "cnf": { "jkt": holder.thumbprint() },
+    });
+    let token = issuer.token_with(claims);
+    let (bearer, dpop) = (format!("Bearer {token}"), format!("DPoP {token}"));
+    let ask = |url: &str, changes| {
+        let proof = holder.proof("GET", url, &token, changes);
+        stack.ask("GET", "/folders/campaign-2026?page=2", &[("authorization", &dpop), ("dpop", &proof)])
+    };
+    let url = "http://test/folders/campaign-2026";
+    let first = ask(url, json!({}));
+    assert_eq!(first.status, 401, "{first:?}");
+    let nonce = first.header("dpop-nonce").expect("nginx hands on the nonce").to_owned();
+    assert_eq!(ask(url, json!({ "nonce": nonce })).status, 200);
+    assert_eq!(ask("http://test/folders/forecast", json!({ "nonce": nonce })).status, 401);
+    assert_eq!(ask("http://test/forward-auth/nginx", json!({ "nonce": nonce })).status, 401);
+    assert_eq!(stack.ask("GET", "/folders/campaign-2026", &[("authorization", &bearer)]).status, 401);
+    assert_eq!(stack.received().len(), 1);
 }

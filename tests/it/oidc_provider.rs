@@ -5,6 +5,8 @@ use serde_json::json;
 
 use crate::support::{
     eventually,
+    http::Answer,
+    program::Program,
     provider::{JWT_RESOURCE, OPAQUE_RESOURCE, Provider},
     setup::{Server, Setup},
 };
@@ -102,4 +104,71 @@ fn a_token_that_is_bound_to_a_key_is_no_bearer_token() {
     let server = gate(&provider);
     let token = provider.bound_token(JWT_RESOURCE);
     assert_eq!(ask(&server, "Bearer", &token), 401);
+}
+
+/// The whole dance, with the program itself: a bound token of a provider, a proof of its client, a nonce of the gate.
+#[test]
+fn a_client_with_a_bound_token_proves_it_at_both_doors() {
+    let Some(provider) = Provider::start() else { return };
+    let issuer = &provider.issuer;
+    let config = format!(
+        "listen: 127.0.0.1:0\nadmin: {{listen: '127.0.0.1:0'}}\nissuers:\n  - issuer: {issuer}\n    audiences: \
+         ['{JWT_RESOURCE}', '{OPAQUE_RESOURCE}']\n    algorithms: [ES256]\n    types: [at+jwt]\n    discovery: true\n    \
+         sender_constraint: dpop\n    introspection: {{opaque: true, client_id: gate, client_secret_file: secret}}\n\
+         policy: {{bundles: [bundle], entrypoint: p/allow}}\nforward_auth: {{trusted_peers: [127.0.0.1]}}\n\
+         token: {{dpop: {{nonce: required}}}}\nlog: {{level: debug}}\n"
+    );
+    let setup = Setup::new(&config).file("bundle/p.rego", "package p\n\nallow if input.token.issuer\n");
+    let directory = setup.file("secret", "gate-secret").into_directory();
+    let program = Program::run(directory.path());
+    let forwarded = [
+        ("x-forwarded-method", "PUT"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "api.example"),
+        ("x-forwarded-uri", "/folders/f-1?page=2"),
+    ];
+    for resource in [JWT_RESOURCE, OPAQUE_RESOURCE] {
+        let token = provider.bound_token(resource);
+        let send = |target: &str, scheme: &str, proof: &str| {
+            let authorization = format!("{scheme} {token}");
+            let fields = [&forwarded[..], &[("authorization", &*authorization), ("dpop", proof)]].concat();
+            program.send("POST", target, &fields, "{}")
+        };
+        let error = |answer: &Answer| {
+            let challenge = answer.header("www-authenticate").unwrap_or_default();
+            challenge.split("error=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default().to_owned()
+        };
+        for door in ["/forward-auth/traefik", "/v1/data/p/allow"] {
+            let claims = json!({"htm": "PUT", "htu": "https://api.example/folders/f-1", "token": token});
+            let first = send(door, "DPoP", &provider.proof(claims.clone()));
+            assert_eq!((first.status, error(&first).as_str()), (401, "use_dpop_nonce"), "{first:?}");
+            let nonce = first.header("dpop-nonce").expect("a nonce");
+            let mut with_nonce = claims.clone();
+            with_nonce["nonce"] = json!(nonce);
+            let proof = provider.proof(with_nonce.clone());
+            assert_eq!(send(door, "DPoP", &proof).status, 200, "{door} {resource}: {}", program.log());
+            let again = send(door, "DPoP", &proof);
+            assert_eq!((again.status, error(&again).as_str()), (401, "invalid_dpop_proof"));
+            let bearer = send(door, "Bearer", &provider.proof(with_nonce.clone()));
+            assert_eq!((bearer.status, error(&bearer).as_str()), (401, "invalid_token"));
+            with_nonce["htm"] = json!("GET");
+            let other = send(door, "DPoP", &provider.proof(with_nonce));
+            assert_eq!((other.status, error(&other).as_str()), (401, "invalid_dpop_proof"));
+        }
+        assert!(!program.log().contains(&token), "the token is in the log");
+    }
+    let unbound = format!("Bearer {}", provider.token(JWT_RESOURCE));
+    let answer = program.send("POST", "/v1/data/p/allow", &[("authorization", &unbound)], "{}");
+    assert_eq!(answer.status, 401, "the issuer's tokens have to be bound");
+    assert!(answer.header("www-authenticate").is_some_and(|value| value.starts_with("DPoP ")), "{answer:?}");
+    let log = program.log();
+    for reason in [
+        "dpop_nonce_missing",
+        "dpop_proof_replayed",
+        "bound_token_as_bearer",
+        "dpop_method_mismatch",
+        "sender_constraint_missing",
+    ] {
+        assert!(log.contains(reason), "{reason}: {log}");
+    }
 }

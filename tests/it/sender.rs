@@ -3,62 +3,14 @@
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use claimgate::token::SigningKey;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::support::{
+    holder::Holder,
     http::{Answer, Fields},
     setup::{Server, Setup},
     tokens::{Issuer, now},
 };
-
-/// A client with a key of its own.
-struct Holder {
-    key: SigningKey,
-}
-
-impl Holder {
-    fn new() -> Self {
-        Self { key: SigningKey::generate_es256("c").unwrap() }
-    }
-
-    fn jwk(&self) -> Value {
-        let set: Value = serde_json::from_str(&self.key.public_jwks().unwrap()).unwrap();
-        let key = &set["keys"][0];
-        json!({ "kty": "EC", "crv": "P-256", "x": key["x"], "y": key["y"] })
-    }
-
-    /// RFC 7638.
-    fn thumbprint(&self) -> String {
-        let jwk = self.jwk();
-        hash(&format!(r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#, jwk["x"], jwk["y"]))
-    }
-
-    /// A token that is bound to this key.
-    fn token(&self, issuer: &Issuer) -> String {
-        issuer.token_with(json!({ "cnf": { "jkt": self.thumbprint() } }))
-    }
-
-    fn proof(&self, method: &str, url: &str, token: &str, changes: Value) -> String {
-        let Value::Object(mut claims) = json!({
-            "jti": uuid(), "htm": method, "htu": url, "iat": now(), "ath": hash(token),
-        }) else {
-            panic!("claims are an object")
-        };
-        let Value::Object(changes) = changes else { panic!("claims are an object") };
-        claims.extend(changes);
-        let header = Map::from_iter([("jwk".to_owned(), self.jwk()), ("kid".to_owned(), json!("ignored"))]);
-        self.key.sign_with_header(Some("dpop+jwt"), &header, &claims).unwrap()
-    }
-}
-
-fn hash(text: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, text.as_bytes()))
-}
-
-fn uuid() -> String {
-    claimgate::authorize::DecisionId::random().to_string()
-}
 
 const POLICY: &str = "package p\n\ndefault allow := false\n\nallow if input.token.subject == \"alice\"\n";
 const TRUSTING: &str = "forward_auth: {trusted_peers: [127.0.0.1]}\n";
@@ -361,4 +313,32 @@ decision := {"allow": false, "http_status": 404, "challenge": stronger} if input
         let challenge = got.header("www-authenticate").unwrap_or_default();
         assert!(challenge.starts_with(&format!("DPoP {want}, algs=")), "{got:?}");
     }
+}
+
+#[test]
+fn the_metadata_of_the_resource_say_what_is_taken() {
+    let issuer = Issuer::new();
+    let metadata = "/.well-known/oauth-protected-resource";
+    assert_eq!(server(&issuer, "").get(metadata).status, 404, "nothing is served that was not asked for");
+    let server = server(&issuer, "token: {resource: 'https://api.example/v1', dpop: {algorithms: [ES256]}}\n");
+    for path in [metadata, "/.well-known/oauth-protected-resource/v1"] {
+        let got = server.get(path);
+        assert_eq!(got.status, 200, "{got:?}");
+        assert_eq!(
+            got.json(),
+            json!({
+                "resource": "https://api.example/v1",
+                "authorization_servers": ["https://idp.example"],
+                "bearer_methods_supported": ["header"],
+                "dpop_signing_alg_values_supported": ["ES256"],
+                "dpop_bound_access_tokens_required": false,
+                "tls_client_certificate_bound_access_tokens": false,
+            })
+        );
+    }
+    assert_eq!(server.post(metadata, &[], "{}").status, 405);
+    let challenge = server.post("/v1/data/p/allow", &[], "{}");
+    let want =
+        "Bearer realm=\"claimgate\", resource_metadata=\"https://api.example/.well-known/oauth-protected-resource/v1\"";
+    assert_eq!(challenge.header("www-authenticate"), Some(want));
 }

@@ -1,6 +1,7 @@
 //! What the tests over real sockets share: a place on disk, a server of the library, the real program, a plain HTTP
 //! client, and an issuer of tokens. Nothing here knows what is tested, and nothing waits without a bound.
 
+pub(crate) mod holder;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod provider;

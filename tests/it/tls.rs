@@ -12,7 +12,8 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{
-    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, StreamOwned,
+    SupportedProtocolVersion,
     crypto::aws_lc_rs as provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     version::{TLS12, TLS13},
@@ -60,20 +61,28 @@ impl Client {
 
     /// Asks for the decision; `None` when there was no connection.
     fn ask(&self, server: &Server, authorization: &str) -> Option<String> {
+        self.ask_with(&self.config(), server, authorization).map(|(answer, _)| answer)
+    }
+
+    fn config(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(fixture("ca.pem")).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
             .with_protocol_versions(&[self.version])
             .unwrap()
             .with_root_certificates(roots);
-        let config = match &self.certificate {
+        Arc::new(match &self.certificate {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
                 let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
             }
-        };
-        let connection = ClientConnection::new(Arc::new(config), "directory.test".try_into().unwrap()).unwrap();
+        })
+    }
+
+    /// The same with a memory of sessions: also tells whether one was resumed.
+    fn ask_with(&self, config: &Arc<ClientConfig>, server: &Server, authorization: &str) -> Option<(String, bool)> {
+        let connection = ClientConnection::new(Arc::clone(config), "directory.test".try_into().unwrap()).unwrap();
         let socket = TcpStream::connect(&server.address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut stream = StreamOwned::new(connection, socket);
@@ -92,7 +101,8 @@ impl Client {
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let status = answer.split(' ').nth(1).unwrap_or_default();
             let result = answer.split("\"result\":").nth(1).and_then(|rest| rest.split(['}', ',', '\n']).next());
-            format!("{status} {}", result.unwrap_or("-").trim())
+            let is_resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+            (format!("{status} {}", result.unwrap_or("-").trim()), is_resumed)
         })
     }
 }
@@ -133,6 +143,42 @@ fn a_token_that_is_bound_to_a_certificate_needs_a_connection_with_it() {
     let server = server(&issuer, ", client_certificates: request");
     let old = Client { version: &TLS12, ..Client::with("client.pem", "client-key.pem") };
     assert_eq!(old.ask(&server, &bound).as_deref(), Some("200 true"), "TLS 1.2");
+}
+
+#[test]
+fn a_resumed_session_has_the_certificate_of_the_first_one() {
+    let issuer = Issuer::new();
+    let bound = format!("Bearer {}", issuer.token_with(json!({ "cnf": { "x5t#S256": thumbprint("client.pem") } })));
+    for version in [&TLS12, &TLS13] {
+        let server = server(&issuer, ", client_certificates: request");
+        let holder = Client { version, ..Client::with("client.pem", "client-key.pem") };
+        let config = holder.config();
+        let asked: Vec<_> = (0..3).map(|_| holder.ask_with(&config, &server, &bound)).collect();
+        let want = |is_resumed| Some(("200 true".to_owned(), is_resumed));
+        assert_eq!(asked, [want(false), want(true), want(true)], "{:?}", version.version);
+    }
+}
+
+#[test]
+fn the_certificate_of_a_trusted_proxy_is_not_its_clients() {
+    let issuer = Issuer::new();
+    let config = format!(
+        "{}policy: {{bundles: [policy], entrypoint: p/allow}}\nforward_auth: {{trusted_peers: [127.0.0.1]}}\n\
+         token: {{client_certificate: {{header: xfcc}}}}\n\
+         tls: {{certificate: '{}', key: '{}', client_certificates: require}}\n",
+        issuer.section(),
+        fixture("server.pem"),
+        fixture("server-key.pem")
+    );
+    let server = Setup::new(&config).file("policy/p.rego", "package p\n\nallow := true\n").serve();
+    let bound = issuer.token_with(json!({ "cnf": { "x5t#S256": thumbprint("client.pem") } }));
+    let der = CertificateDer::from_pem_file(fixture("client.pem")).unwrap();
+    let hash: String =
+        digest::digest(&digest::SHA256, &der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (own, other) = (Client::with("client.pem", "client-key.pem"), Client::with("server.pem", "server-key.pem"));
+    assert_eq!(own.ask(&server, &format!("Bearer {bound}")).as_deref(), Some("401 -"), "nothing was said of a client");
+    let told = format!("Bearer {bound}\r\nx-forwarded-client-cert: Hash={hash}");
+    assert_eq!(other.ask(&server, &told).as_deref(), Some("200 true"));
 }
 
 #[test]

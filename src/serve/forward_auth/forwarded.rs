@@ -66,7 +66,7 @@ const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Headers that policy never sees, whatever is configured: they hold credentials.
-const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+const CREDENTIALS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "dpop"];
 
 /// Reads the description of a request.
 pub(super) fn read<'h>(

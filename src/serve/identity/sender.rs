@@ -34,6 +34,8 @@ pub struct SenderSettings {
     pub offers_dpop: bool,
     /// The header in which trusted peers tell of the client's certificate.
     pub certificate_header: Option<CertificateHeader>,
+    /// RFC 9728: what is protected here; `None`: no metadata are served.
+    pub resource: Option<String>,
     /// RFC 9728: the URL in every challenge.
     pub resource_metadata: Option<String>,
 }
@@ -214,6 +216,7 @@ impl Default for SenderSettings {
             external_url: None,
             offers_dpop: false,
             certificate_header: None,
+            resource: None,
             resource_metadata: None,
         }
     }

@@ -60,6 +60,8 @@ pub enum ClientAuthentication {
     Post(SecretSource),
     /// A bearer token (RFC 7662 §2.1).
     Bearer(SecretSource),
+    /// `private_key_jwt`: an assertion signed with this key (RFC 7523 §2.2), a private JWK or PEM.
+    PrivateKey(SecretSource),
     /// `tls_client_auth`: the client certificate of the connection (RFC 8705 §2).
     Certificate,
 }

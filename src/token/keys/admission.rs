@@ -10,7 +10,7 @@ use aws_lc_rs::{
 };
 use serde_json::{Map, Value};
 
-use super::weak;
+use super::{certificate, weak};
 use crate::token::{
     algorithm::{Algorithm, Family},
     compact::{Limits, decode_base64url, encode_base64url},
@@ -40,6 +40,7 @@ pub(super) enum Reason {
     RsaUnsafeExponent,
     InvalidPoint,
     SmallOrderPoint,
+    CertificateMismatch,
     DuplicateKeyId,
     UsedForTwoAlgorithms,
 }
@@ -74,6 +75,7 @@ impl Reason {
             Self::RsaUnsafeExponent => "rsa_unsafe_exponent",
             Self::InvalidPoint => "invalid_point",
             Self::SmallOrderPoint => "small_order_point",
+            Self::CertificateMismatch => "certificate_mismatch",
             Self::DuplicateKeyId => "duplicate_key_id",
             Self::UsedForTwoAlgorithms => "used_for_two_algorithms",
         }
@@ -123,6 +125,9 @@ pub(super) fn admit_object(
         Family::Edwards => ed25519(jwk)?,
         Family::Hmac => secret(jwk, algorithm)?,
     };
+    if certificate::is_of_another_key(jwk, &material) {
+        return Err(Reason::CertificateMismatch);
+    }
     VerifyKey::new(key_id, algorithm, thumbprint, &material).ok_or(Reason::Malformed)
 }
 

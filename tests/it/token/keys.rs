@@ -35,6 +35,41 @@ fn check_key(what: &str, members: &str, origin: KeyOrigin, reason: Option<&str>)
 }
 
 #[test]
+fn a_key_is_not_used_when_its_certificate_is_of_another_key() {
+    let text = std::fs::read_to_string("tests/fixtures/keys_with_certificates.json").expect("readable");
+    let set: Value = serde_json::from_str(&text).expect("JSON");
+    let keys = set["keys"].as_array().expect("an array");
+    let check_with = |key: &Value, chain: Value, expected| {
+        let mut key = key.clone();
+        key["x5c"] = chain;
+        let jwks = json!({ "keys": [key] }).to_string();
+        check("x5c", &jwks, KeyOrigin::Remote, expected);
+    };
+    for key in keys {
+        let certificate = &key["x5c"][0];
+        check_with(key, json!([certificate]), Ok((1, &[])));
+        for other in keys.iter().filter(|other| other["kid"] != key["kid"]) {
+            let other = &other["x5c"][0];
+            check_with(key, json!([other]), Err("no_usable_keys"));
+            check_with(key, json!([other, certificate]), Err("no_usable_keys"));
+            check_with(key, json!([certificate, other]), Ok((1, &[])));
+        }
+        // Nothing is believed of a certificate, so one that cannot be read takes nothing away.
+        for chain in [json!([]), json!("x"), json!([7]), json!(["MIIB"])] {
+            check_with(key, chain, Ok((1, &[])));
+        }
+        let short = &certificate.as_str().expect("text")[..100];
+        check_with(key, json!([short]), Ok((1, &[])));
+    }
+    let mixed = format!(r#"{{"keys":[{},{}]}}"#, keys[0], {
+        let mut wrong = keys[1].clone();
+        wrong["x5c"] = keys[0]["x5c"].clone();
+        wrong
+    });
+    check("one of two", &mixed, KeyOrigin::Remote, Ok((1, &["certificate_mismatch"])));
+}
+
+#[test]
 fn one_bad_key_does_not_spoil_the_others() {
     let remote = |members: &str, reason| check_key("remote", members, KeyOrigin::Remote, reason);
     for good in [EC, &rsa(), &format!(r#"{EC},"use":"sig""#), &format!(r#"{EC},"key_ops":["verify"]"#)] {

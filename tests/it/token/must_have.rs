@@ -121,7 +121,7 @@ fn set_answer(jwks: &str, origin: KeyOrigin) -> String {
 fn server(issuer: &Issuer) -> Server {
     let config = format!(
         "{}policy: {{bundles: [policy], entrypoint: p/allow}}\ntoken: {{sources: [header, 'query:access_token', \
-         'cookie:session']}}\n",
+         'cookie:session'], dpop: {{external_url: 'https://gate.example'}}, client_certificate: {{header: xfcc}}}}\n",
         issuer.section()
     );
     Setup::new(&config).file("policy/p.rego", "package p\n\nallow := input.token.subject == \"alice\"\n").serve()

@@ -8,7 +8,9 @@ use std::{
     thread,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::support::holder::Holder;
 
 /// Runs `claimgate token …` in `directory` with `stdin`; returns exit code, stdout and stderr.
 pub(super) fn run(directory: &Path, arguments: &[&str], stdin: &[u8]) -> (i32, String, String) {
@@ -103,6 +105,46 @@ fn each_step_tells_what_it_compared_and_which_were_not_reached() {
     );
     let audience = shown(&mint(at, &["--claim", "aud=others"]));
     assert!(audience.contains("the token is for `others`; accepted is folders"), "{audience}");
+}
+
+#[test]
+fn a_bound_token_is_held_against_what_came_with_it() {
+    const URL: &str = "https://api.example/folders/f-1?page=2";
+    let (directory, _) = set_up();
+    let at = directory.path();
+    let holder = Holder::new();
+    let token =
+        mint(at, &["--claim", "aud=folders", "--claim", &format!("cnf={{\"jkt\":\"{}\"}}", holder.thumbprint())]);
+    let token = token.trim_end();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls");
+    let file = |name: &str| fixtures.join(name).display().to_string();
+    let print = "7RdJCvt7lC6pVKw8FRmJmilmjrjQpgMz_gCEoyYYvRA";
+    let certified = mint(at, &["--claim", "aud=folders", "--claim", &format!("cnf={{\"x5t#S256\":\"{print}\"}}")]);
+    let (certified, good) =
+        (certified.trim_end(), holder.proof("GET", "https://api.example/folders/f-1", token, json!({})));
+    let (client, server, key) = (file("client.pem"), file("server.pem"), file("client-key.pem"));
+    // Arguments → exit code, and what stands in the last line about the sender.
+    let cases: &[(&str, &[&str], i32, &str)] = &[
+        (token, &["--dpop-proof", &good, "--url", URL], 0, "passed sender     the proof is of the key"),
+        (token, &["--dpop-proof", &good, "--url", URL, "--method", "PUT"], 1, "dpop_method_mismatch"),
+        (token, &["--dpop-proof", &good, "--url", "https://api.example/"], 1, "dpop_target_mismatch"),
+        (token, &["--dpop-proof", "x", "--url", URL], 1, "dpop_proof_malformed"),
+        (token, &["--dpop-proof", &good, "--url", "api.example"], 2, "is not a web URL"),
+        (token, &["--dpop-proof", &good], 2, "--url"),
+        (token, &[], 1, "FAILED sender     bound_token_as_bearer"),
+        (certified, &["--client-certificate", &client], 0, "passed sender     the certificate is the one"),
+        (certified, &["--client-certificate", &server], 1, "client_certificate_mismatch"),
+        (certified, &["--client-certificate", &key], 2, "it holds no certificate"),
+        (certified, &["--client-certificate", "none.pem"], 2, "none.pem"),
+        (certified, &[], 1, "client_certificate_missing"),
+    ];
+    for (token, arguments, code, want) in cases {
+        let all = [&["verify", "-c", "claimgate.yaml"][..], arguments, &[token]].concat();
+        let (got, claims, steps) = run(at, &all, b"");
+        assert_eq!((got, claims.is_empty()), (*code, *code != 0), "{arguments:?}: {steps}");
+        assert!(steps.contains(want), "{arguments:?}: {steps}");
+        assert!(!steps.contains(&good) && !steps.contains(*token), "{steps}");
+    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! M30 to M40: keys, their coming and going, and what a request and its answer look like.
 
-use claimgate::token::KeyOrigin::{Local, Remote};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use claimgate::token::{
+    KeyOrigin::{Local, Remote},
+    SigningKey,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +13,10 @@ use super::{
     Recipe::{Asks, At, Kept, Key, Keys, Requests, Set, Token},
     case,
 };
-use crate::support::tokens::{Issuer, forged};
+use crate::support::{
+    holder::Holder,
+    tokens::{Issuer, forged, now},
+};
 
 const EC: &str = r#""kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
 /// A modulus of 2048 bits (RFC 7638 §3.1).
@@ -24,6 +31,7 @@ pub(super) fn cases(issuer: &Issuer) -> Vec<Case> {
         kept(issuer),
         requests(issuer),
         bindings(),
+        proofs(issuer),
         answers(issuer),
     ]
     .into_iter()
@@ -246,6 +254,63 @@ fn bindings() -> Vec<Case> {
     }
     let proof = Draft::header(&[("typ", r#""dpop+jwt""#), ("jwk", &format!("{{{EC}}}"))]);
     cases.push(case(39, "a proof in place of a token", Token(proof.sign()), "other_token_kind"));
+    cases
+}
+
+/// M39: a proof is of the token's own key, for this request, now, and once; a certificate is told by who is trusted.
+fn proofs(issuer: &Issuer) -> Vec<Case> {
+    const URL: &str = "https://gate.example/v1/data/p/allow";
+    let (holder, thief) = (Holder::new(), Holder::new());
+    let token = holder.token(issuer);
+    let proof = |changes| holder.proof("POST", URL, &token, changes);
+    let with = |header| holder.proof_with(header, "POST", URL, &token, json!({}));
+    let request = |scheme: &str, proofs: &[String]| {
+        let mut fields = vec![("authorization", format!("{scheme} {token}"))];
+        fields.extend(proofs.iter().map(|proof| ("dpop", proof.clone())));
+        (fields, String::new())
+    };
+    let mut private = holder.jwk();
+    private["d"] = json!("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A");
+    let secret = json!({"kty": "oct", "alg": "HS256", "k": "q0m3Wn7xS1v9Jt5cYf2hK8bRz4LdG6uPeXaNwVoTiMg"});
+    let shared = Holder { key: SigningKey::from_jwk(secret.to_string().as_bytes()).expect("a secret") };
+    let shared = shared.proof_with(json!({ "jwk": secret }), "POST", URL, &token, json!({}));
+    let (once, twice) = (proof(json!({})), proof(json!({})));
+    let mut cases = Vec::new();
+    for (what, scheme, proofs, expect) in [
+        ("a good proof", "DPoP", vec![once], "200 true"),
+        ("another case of the scheme", "dpop", vec![proof(json!({}))], "200 true"),
+        ("a bound token as Bearer", "Bearer", vec![], "401 invalid_token"),
+        ("a bound token as Bearer with a proof", "Bearer", vec![proof(json!({}))], "401 invalid_token"),
+        ("no proof", "DPoP", vec![], "401 invalid_dpop_proof"),
+        ("two DPoP headers", "DPoP", vec![proof(json!({})), proof(json!({}))], "401 invalid_dpop_proof"),
+        ("a wrong ath", "DPoP", vec![proof(json!({ "ath": "x" }))], "401 invalid_dpop_proof"),
+        ("a wrong htm", "DPoP", vec![proof(json!({ "htm": "GET" }))], "401 invalid_dpop_proof"),
+        ("a wrong htu", "DPoP", vec![proof(json!({ "htu": "https://gate.example/" }))], "401 invalid_dpop_proof"),
+        ("another key", "DPoP", vec![thief.proof("POST", URL, &token, json!({}))], "401 invalid_dpop_proof"),
+        ("an HS256 proof", "DPoP", vec![shared], "401 invalid_dpop_proof"),
+        ("alg none", "DPoP", vec![with(json!({ "alg": "none", "jwk": holder.jwk() }))], "401 invalid_dpop_proof"),
+        ("a private jwk", "DPoP", vec![with(json!({ "jwk": private }))], "401 invalid_dpop_proof"),
+        ("no jwk", "DPoP", vec![with(json!({}))], "401 invalid_dpop_proof"),
+        ("another typ", "DPoP", vec![with(json!({ "typ": "JWT", "jwk": holder.jwk() }))], "401 invalid_dpop_proof"),
+        ("a future iat", "DPoP", vec![proof(json!({ "iat": now() + 600 }))], "401 invalid_dpop_proof"),
+        ("an old iat", "DPoP", vec![proof(json!({ "iat": now() - 600 }))], "401 invalid_dpop_proof"),
+        ("no jti", "DPoP", vec![proof(json!({ "jti": null }))], "401 invalid_dpop_proof"),
+    ] {
+        cases.push(case(39, what, Requests(vec![request(scheme, &proofs)]), expect));
+    }
+    let again = Requests(vec![request("DPoP", std::slice::from_ref(&twice)), request("DPoP", &[twice])]);
+    cases.push(case(39, "a replayed jti", again, "401 invalid_dpop_proof"));
+    let bearer = format!("Bearer {}", issuer.token_with(json!({ "cnf": { "x5t#S256": holder.thumbprint() } })));
+    let missing = Requests(vec![(vec![("authorization", bearer.clone())], String::new())]);
+    cases.push(case(39, "no certificate", missing, "401 invalid_token"));
+    let hash: String = URL_SAFE_NO_PAD
+        .decode(holder.thumbprint())
+        .expect("base64url")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let spoofed = vec![("authorization", bearer), ("x-forwarded-client-cert", format!("Hash={hash}"))];
+    cases.push(case(39, "an XFCC of anybody", Requests(vec![(spoofed, String::new())]), "401 invalid_token"));
     cases
 }
 
