@@ -228,7 +228,7 @@ fn where_signed_answers_are_required_nothing_else_counts() {
     };
     let swapped = json!({"iss": "gate:1", "aud": ISSUER});
     for (token, reply, status) in [
-        ("other-audience", signed(&issuer, json!({"aud": AUDIENCE})), 503),
+        ("other-audience", signed(&issuer, json!({"aud": "other"})), 503),
         ("swapped", signed(&issuer, swapped), 503),
         ("recorded", signed(&issuer, json!({"iat": now() - 3_600})), 503),
         ("good", signed(&issuer, json!({})), 200),

@@ -1,5 +1,5 @@
 //! Tokens of a real OpenID Connect provider (npm `oidc-provider`) at the doors: discovery, access tokens of RFC 9068,
-//! rotation of keys, outage, tokens that are bound to a key.
+//! rotation of keys, outage, tokens that are bound to a key, opaque tokens and their revocation.
 
 use serde_json::json;
 
@@ -171,4 +171,79 @@ fn a_client_with_a_bound_token_proves_it_at_both_doors() {
     ] {
         assert!(log.contains(reason), "{reason}: {log}");
     }
+}
+
+// === opaque tokens ===
+
+const BY_CLIENT: &str = "package p\n\ndefault allow := false\n\nallow if input.token.claims.client_id == \"app\"\n";
+
+/// A gate that asks the provider about opaque tokens, as the client `id`, where its metadata says.
+fn asking(provider: &Provider, id: &str, secret: &str, more: &str) -> Server {
+    let issuer = &provider.issuer;
+    Setup::new(&format!(
+        "issuers:\n  - issuer: {issuer}\n    audiences: ['{OPAQUE_RESOURCE}']\n    algorithms: [ES256]\n    discovery: \
+         true\n    claims: {{keep: [client_id]}}\n    introspection: {{client_id: {id}, client_secret_file: secret, \
+         opaque: true, inactive_ttl: 0s, {more}}}\npolicy: {{bundles: [bundle], entrypoint: p/allow}}\n"
+    ))
+    .file("bundle/p.rego", BY_CLIENT)
+    .file("secret", secret)
+    .serve()
+}
+
+#[test]
+fn an_opaque_token_passes_until_it_is_revoked_and_what_was_remembered_is_old() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 1s");
+    let (token, other) = (provider.token(OPAQUE_RESOURCE), provider.token(OPAQUE_RESOURCE));
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    assert_eq!(ask(&server, "Bearer", &other), 200);
+    let asked = provider.count("/token/introspection");
+    assert!(asked >= 2, "{asked}");
+    provider.revoke(&token);
+    eventually("what was remembered is old", || (ask(&server, "Bearer", &token) == 401).then_some(()));
+    for _ in 0..3 {
+        assert_eq!(ask(&server, "Bearer", &token), 401);
+    }
+    assert_eq!(ask(&server, "Bearer", &other), 200);
+    assert_eq!(ask(&server, "Bearer", "made-up"), 401);
+}
+
+#[test]
+fn without_memory_a_revoked_token_is_refused_at_once() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 0s");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.revoke(&token);
+    assert_eq!(ask(&server, "Bearer", &token), 401);
+    assert_eq!(provider.count("/token/introspection"), 2);
+}
+
+#[test]
+fn signed_answers_of_the_provider_verify_with_its_keys() {
+    let Some(provider) = Provider::start() else { return };
+    let server = asking(&provider, "signed", "signed-secret", "signed: true, cache_ttl: 0s");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.rotate("k2", false);
+    assert_eq!(ask(&server, "Bearer", &token), 200, "the first answer with the new key brings it");
+    provider.revoke(&token);
+    assert_eq!(ask(&server, "Bearer", &token), 401);
+    // Asked as a client to whom the provider does not sign.
+    let server = asking(&provider, "gate", "gate-secret", "signed: true");
+    assert_eq!(ask(&server, "Bearer", &provider.token(OPAQUE_RESOURCE)), 503);
+}
+
+#[test]
+fn while_the_provider_is_down_or_knows_us_not_nobody_passes() {
+    let Some(provider) = Provider::start() else { return };
+    let stranger = asking(&provider, "gate", "wrong-secret", "");
+    let token = provider.token(OPAQUE_RESOURCE);
+    assert_eq!(ask(&stranger, "Bearer", &token), 503);
+    let server = asking(&provider, "gate", "gate-secret", "cache_ttl: 0s");
+    assert_eq!(ask(&server, "Bearer", &token), 200);
+    provider.set_down(true);
+    assert_eq!(ask(&server, "Bearer", &token), 503);
+    provider.set_down(false);
+    assert_eq!(ask(&server, "Bearer", &token), 200);
 }

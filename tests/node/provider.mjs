@@ -7,7 +7,8 @@
 //   GET  /_control/counts                  how often each path was asked
 //   POST /_control/proof                   {htm, htu, ath?, nonce?} → a DPoP proof with the provider's own test key
 //
-// Clients: `app` (secret `app-secret`) gets tokens, `gate` (secret `gate-secret`) may introspect them.
+// Clients: `app` (secret `app-secret`) gets tokens, `gate` (secret `gate-secret`) may introspect them, and so may
+// `signed` (secret `signed-secret`), who can ask for signed answers.
 // Resources: https://api.example/jwt and https://api.example/opaque; both have the scope `read`.
 import { createHash, createSign, generateKeyPairSync, randomUUID, webcrypto } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -32,16 +33,18 @@ const client = (id) => ({
   redirect_uris: [],
   response_types: [],
   scope: 'read',
+  ...(id === 'signed' ? { introspection_signed_response_alg: 'ES256' } : {}),
 });
 const configuration = () => ({
   jwks: { keys: [...keys, idTokenKey] },
-  clients: [client('app'), client('gate')],
+  clients: [client('app'), client('gate'), client('signed')],
   scopes: ['read'],
   cookies: { keys: ['for tests'] },
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
     dPoP: { enabled: true },
+    jwtIntrospection: { enabled: true },
     introspection: { enabled: true, allowedPolicy: () => true },
     revocation: { enabled: true, allowedPolicy: () => true },
     resourceIndicators: {

@@ -164,9 +164,11 @@ fn signed_members(
     find(keys, &header, Some(issuer))?.check(&jws)?;
 
     let audience = claims.get("aud").and_then(strings).ok_or(TokenError::AudienceMalformed)?;
-    if settings.client_id.is_empty() || !audience.contains(&settings.client_id) {
+    // It names us as a client, or as what tokens are for: RFC 9701 leaves that to the issuer.
+    let ours = || profile.audiences().iter().chain([&settings.client_id]).filter(|name| !name.is_empty());
+    if !ours().any(|name| audience.contains(name)) {
         let found = Untrusted::new(&crate::token::profile::join(&audience));
-        return Err(TokenError::AudienceMismatch { found, expected: settings.client_id.clone() });
+        return Err(TokenError::AudienceMismatch { found, expected: crate::token::profile::join(ours()) });
     }
     Times::check_made_now(&claims, profile.leeway(), LONGEST_AGE, now)?;
     match claims.remove("token_introspection") {

@@ -61,6 +61,17 @@ impl Provider {
         self.token_with(resource, &[("dpop", &proof)])
     }
 
+    /// The client takes a token back (RFC 7009).
+    pub(crate) fn revoke(&self, token: &str) {
+        let fields = [
+            ("host", self.address.as_str()),
+            ("authorization", APP),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let answer = once(&self.address, "POST", "/token/revocation", &fields, format!("token={token}").as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
     fn token_with(&self, resource: &str, more: Fields<'_>) -> String {
         let form = format!("grant_type=client_credentials&scope=read&resource={resource}");
         let mut fields = vec![
