@@ -6,6 +6,7 @@
 
 mod challenge;
 mod effects;
+mod subject;
 
 #[cfg(test)]
 mod tests;
@@ -76,6 +77,18 @@ pub enum DenyReason {
     /// The token was good when it was issued, and was taken back since.
     #[error("{0}")]
     Revoked(Revoked),
+    /// The subject has no record in live data, and one is demanded.
+    #[error("the caller has no record in `data`, and `subject.unknown` is `deny`")]
+    SubjectUnknown,
+    /// The subject's record says that it is suspended.
+    #[error("the caller's record in `data` says that it is suspended")]
+    SubjectSuspended,
+    /// The subject's record says that it is deleted.
+    #[error("the caller's record in `data` says that it is deleted")]
+    SubjectDeleted,
+    /// The subject's record cannot be understood.
+    #[error("the caller's record in `data` cannot be used: {0}")]
+    SubjectMalformed(&'static str),
     /// Policy said `false`, or an object whose `allow` is `false`.
     #[error("policy denied the request")]
     Policy,
@@ -122,7 +135,7 @@ pub struct World<'a> {
 /// time, which the token itself tells about, is checked elsewhere.
 ///
 /// # Errors
-/// [`DenyReason::Revoked`].
+/// [`DenyReason::Revoked`], or one of the reasons about the subject.
 pub fn admit(
     snapshot: &Snapshot,
     claims: &VerifiedClaims,
@@ -132,7 +145,7 @@ pub fn admit(
     let known: [&dyn Revocations; 2] = [world.revocations, &*snapshot.revocations];
     match known.into_iter().find_map(|known| known.find(claims, now.into())) {
         Some(revoked) => Err(DenyReason::Revoked(revoked)),
-        None => Ok(()),
+        None => subject::check(snapshot, claims),
     }
 }
 
@@ -253,6 +266,10 @@ impl DenyReason {
             Self::Token(error) => error.code(),
             Self::Sender(error) => error.code(),
             Self::Revoked(revoked) => revoked.kind.code(),
+            Self::SubjectUnknown => "subject_unknown",
+            Self::SubjectSuspended => "subject_suspended",
+            Self::SubjectDeleted => "subject_deleted",
+            Self::SubjectMalformed(_) => "subject_record_malformed",
             Self::Policy => "policy_denied",
             Self::Undefined => "decision_undefined",
             Self::NotADecision(_) => "decision_malformed",
@@ -271,6 +288,12 @@ impl DenyReason {
             Self::Sender(_) => !self.is_unavailable(),
             _ => false,
         }
+    }
+
+    /// Is the token good, and its subject kept out by live data (403)?
+    #[must_use]
+    pub fn is_about_subject(&self) -> bool {
+        matches!(self, Self::SubjectUnknown | Self::SubjectSuspended | Self::SubjectDeleted | Self::SubjectMalformed(_))
     }
 
     /// Is it no fault of the caller (503): the issuer's keys were never had, the issuer cannot be asked, or there is no room

@@ -79,8 +79,8 @@ fn asserted(known: &KnownCaller, snapshot: &Snapshot, now: SystemTime) -> BTreeM
     let mut document = BTreeMap::new();
     if let (Caller::Verified(claims), Some(token)) = (&known.caller, &known.token) {
         document.insert(Value::from("token"), token.clone());
-        if let Some(live) = live_value(claims, snapshot) {
-            document.insert(Value::from("live"), live);
+        if let Some(live) = live_record(claims, snapshot) {
+            document.insert(Value::from("live"), live.clone());
         }
     }
     document.insert(Value::from("meta"), meta_value(snapshot, now));
@@ -128,16 +128,17 @@ fn token_value(claims: &VerifiedClaims) -> Value {
     Value::from(token)
 }
 
-/// The caller's current record: `data.<from>[<value of the key claim>]`. A caller without that claim, or a record that
-/// does not exist, leaves `input.live` undefined, so a rule that needs it does not hold.
-fn live_value(claims: &VerifiedClaims, snapshot: &Snapshot) -> Option<Value> {
+/// The caller's current record: `data.<from>[<value of the key claim>]`. A caller without that claim has none, and a
+/// record that is `null` is none. Without one `input.live` is undefined, so a rule that needs it does not hold.
+#[must_use]
+pub fn live_record<'s>(claims: &VerifiedClaims, snapshot: &'s Snapshot) -> Option<&'s Value> {
     let source = snapshot.subject.as_ref()?;
     let key = match source.key.as_str() {
         "sub" => claims.subject()?,
         claim => claims.claims().get(claim)?.as_str()?,
     };
     let records = snapshot.policies.base_data(&source.from)?;
-    records.as_object().ok()?.get(&Value::from(key)).cloned()
+    records.as_object().ok()?.get(&Value::from(key)).filter(|record| !matches!(record, Value::Null))
 }
 
 fn request_value(request: &AccessRequest) -> Value {

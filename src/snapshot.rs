@@ -55,13 +55,27 @@ pub enum Anonymous {
     AllowToPolicy,
 }
 
-/// Where the caller's live record is: `data.<from>[<claim>]` becomes `input.live`.
+/// Where the caller's live record is: `data.<from>[<claim>]` becomes `input.live`, and what in it is looked at before
+/// policy is asked. Its member `valid_after` always is: it takes back what was issued up to then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubjectSource {
     /// Path under `data`, without the leading `data`: `["users"]`.
     pub from: Vec<String>,
     /// The claim whose value is the key: `sub`, or a projected claim.
     pub key: String,
+    /// The record's member that says whether the subject is suspended or deleted; `None`: that is for policy to find out.
+    pub status: Option<String>,
+    /// What becomes of a caller without a record.
+    pub unknown: UnknownSubject,
+}
+
+/// What becomes of a caller that has a token and no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownSubject {
+    /// Denied before policy is asked.
+    Deny,
+    /// Policy decides; `input.live` is absent.
+    ClaimsOnly,
 }
 
 /// The reading side that `serve` holds: the current snapshot, the health of what feeds it, and a way to ask for keys.

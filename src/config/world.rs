@@ -11,7 +11,7 @@ use crate::{
     outbound,
     policy::{self, DataPath},
     reload::{BundleSpec, DataSpec, Settings, WatchSettings},
-    snapshot::{Anonymous, SubjectSource},
+    snapshot::{Anonymous, SubjectSource, UnknownSubject},
     state,
 };
 
@@ -162,6 +162,15 @@ fn read_subject(root: &mut Section<'_>) -> Option<SubjectSource> {
     let mut section = root.section("subject");
     let from = section.text("from");
     let key = section.text("key").map_or_else(|| "sub".to_owned(), |text| text.text);
+    let status = section.text("status");
+    if let Some(text) = status.as_ref().filter(|text| text.text.is_empty()) {
+        section.problem_at(text, "it is empty; write the member of the records that says `active` or `suspended`");
+    }
+    let status = status.map(|text| text.text);
+    let choices = [("deny", UnknownSubject::Deny), ("claims_only", UnknownSubject::ClaimsOnly)];
+    // Where a record can keep a subject out, removing the record must not let it in.
+    let default = if status.is_some() { UnknownSubject::Deny } else { UnknownSubject::ClaimsOnly };
+    let unknown = section.choice("unknown", &choices, default);
     if written && from.is_none() && !section.concerns("from") {
         let message = "it is not set; write where the callers' records are, such as `data.users`";
         section.problem(Code::MissingKey, "from", message);
@@ -174,7 +183,7 @@ fn read_subject(root: &mut Section<'_>) -> Option<SubjectSource> {
             section.problem_at(&text, message);
             return None;
         }
-        Some(SubjectSource { from: names, key })
+        Some(SubjectSource { from: names, key, status, unknown })
     });
     section.finish();
     source

@@ -217,6 +217,7 @@ fn build_world(
         Problem { location: problem.location.or_else(|| settings.entrypoint_at.clone()), ..problem }
     };
     let entrypoint = entrypoint.map_err(|error| problems.push(missing(error))).ok().flatten();
+    problems.extend(settings.subject.as_ref().and_then(|subject| unusable_records(&policies, subject)));
     if let Some(profiles) = &profiles {
         problems.extend(unprojected_claims(&policies, profiles));
     }
@@ -233,6 +234,22 @@ fn build_world(
             content,
         }),
         _ => Err(problems),
+    }
+}
+
+/// Records that can never be looked up. None at all may come later, as data does.
+fn unusable_records(policies: &PolicySet, subject: &SubjectSource) -> Option<Problem> {
+    let place = subject.from.join(".");
+    match policies.base_data(&subject.from) {
+        Some(records) if records.as_object().is_ok() => None,
+        Some(_) => {
+            let message = format!("`data.{place}` (`subject.from`) is not an object of records by the callers' key");
+            Some(problem("subject_not_an_object", &message, None))
+        }
+        None => {
+            tracing::warn!("there is no `data.{place}` (`subject.from`) yet: no caller has a record");
+            None
+        }
     }
 }
 

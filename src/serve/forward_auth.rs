@@ -161,14 +161,15 @@ fn conclude(app: &App, arrival: &Arrival, identified: &Identified, about: &Recor
 
 /// The token, or its absence, was refused before policy was asked.
 fn rejected(app: &App, arrival: &Arrival, refused: &Unidentified) -> Answer {
-    let Unidentified { snapshot, cause, verification, .. } = refused;
+    let Unidentified { snapshot, cause, caller, verification, .. } = refused;
     let nowhere = DataPath::default();
     let about = record(arrival, snapshot, entrypoint_path(snapshot, &nowhere));
     let id = about.id;
     app.telemetry.decided(&Record {
-        outcome: "rejected",
+        outcome: cause.outcome(),
         reason: cause.code(),
         detail: Some(cause.to_string()),
+        caller: caller.as_ref(),
         verification: *verification,
         ..about
     });

@@ -58,6 +58,8 @@ pub(super) struct Identified {
 pub(super) struct Unidentified {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) cause: Cause,
+    /// Whose token it was, when the token itself was good: for the decision event.
+    pub(super) caller: Option<Caller>,
     pub(super) scheme: Option<Scheme>,
     pub(super) verification: Option<Duration>,
 }
@@ -111,18 +113,33 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
     {
         result = Err(reason);
     }
+    // Last, whoever vouched for the token and however long ago: what the world has said about it since. What came before
+    // may have taken time, so this is another `now`.
+    let mut refused = None;
+    if let (Ok(known), Some(raw)) = (&result, token)
+        && let Caller::Verified(claims) = known.caller()
+    {
+        match authorize::admit(&snapshot, claims, app.world(), SystemTime::now()) {
+            Ok(()) => app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics()),
+            Err(reason) => {
+                refused = Some(known.caller().clone());
+                result = Err(reason);
+            }
+        }
+    }
     let scheme = presented.as_ref().map(|(_, scheme)| *scheme);
     let verification = presented.is_some().then(|| began.elapsed());
     match result {
         Ok(caller) => Ok(Identified { snapshot, caller, scheme, verification }),
         Err(reason) => {
-            if !matches!(reason, DenyReason::NoToken) {
+            if !matches!(reason, DenyReason::NoToken) && !reason.is_about_subject() {
                 app.telemetry.metrics().verification_failed(reason.code());
             }
             if scheme == Some(Scheme::Dpop) {
                 app.senders.renew_nonce(asking.arrival);
             }
-            Err(unidentified(snapshot, Cause::Denied(reason), scheme, verification))
+            let unidentified = unidentified(snapshot, Cause::Denied(reason), scheme, verification);
+            Err(Box::new(Unidentified { caller: refused, ..*unidentified }))
         }
     }
 }
@@ -139,12 +156,6 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
             known
         }
     };
-    // Last, whoever vouched for the token and however long ago: what the world has said about it since. Asking an issuer
-    // takes time, so this is not the `now` from above.
-    if let Caller::Verified(claims) = known.caller() {
-        authorize::admit(snapshot, claims, app.world(), SystemTime::now())?;
-        app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics());
-    }
     Ok(known)
 }
 
@@ -155,7 +166,7 @@ fn unidentified(
     verification: Option<Duration>,
 ) -> Box<Unidentified> {
     tracing::debug!(code = cause.code(), detail = %cause, "the caller was not identified");
-    Box::new(Unidentified { snapshot, cause, scheme, verification })
+    Box::new(Unidentified { snapshot, cause, caller: None, scheme, verification })
 }
 
 // === impl Unidentified ===
@@ -164,8 +175,11 @@ impl Unidentified {
     pub(super) fn answer(&self, app: &App) -> Answer {
         let code = self.cause.public_code();
         let mut answer = Answer::error(self.cause.status(), code, self.cause.message());
-        if code == "temporarily_unavailable" {
-            return answer.with(RETRY_AFTER, HeaderValue::from_static("5"));
+        match code {
+            "temporarily_unavailable" => return answer.with(RETRY_AFTER, HeaderValue::from_static("5")),
+            // No other token would help.
+            "forbidden" => return answer,
+            _ => {}
         }
         let parameters = [("error", code), ("error_description", self.cause.message())];
         // RFC 6750 §3.1: who sent no credentials gets no error.
@@ -188,12 +202,21 @@ impl Cause {
         }
     }
 
+    /// The outcome of a request that ends so: a good token whose subject is kept out is denied, not rejected.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Denied(reason) if reason.is_about_subject() => "deny",
+            _ => "rejected",
+        }
+    }
+
     /// The code that the client gets: one for all reasons why a token was refused, and the two of RFC 9449 that a client
     /// can do something about.
     fn public_code(&self) -> &'static str {
         match self {
             Self::Request(_) => "invalid_request",
             Self::Denied(reason) if reason.is_unavailable() => "temporarily_unavailable",
+            Self::Denied(reason) if reason.is_about_subject() => "forbidden",
             Self::Denied(DenyReason::NoToken) => "unauthorized",
             Self::Denied(DenyReason::Sender(SenderError::Proof(error))) if error.wants_nonce() => "use_dpop_nonce",
             Self::Denied(DenyReason::Sender(SenderError::Proof(_))) => "invalid_dpop_proof",
@@ -205,6 +228,7 @@ impl Cause {
         match self.public_code() {
             "invalid_request" => "the request must present exactly one well-formed token",
             "temporarily_unavailable" => "tokens of this issuer cannot be verified at the moment",
+            "forbidden" => "the request is not allowed",
             "unauthorized" => "authentication is required",
             "use_dpop_nonce" => "the DPoP proof must have the nonce of the header DPoP-Nonce",
             "invalid_dpop_proof" => "the DPoP proof was not accepted",
@@ -217,6 +241,7 @@ impl Cause {
         match self {
             Self::Request(_) => StatusCode::BAD_REQUEST,
             Self::Denied(reason) if reason.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Denied(reason) if reason.is_about_subject() => StatusCode::FORBIDDEN,
             Self::Denied(_) => StatusCode::UNAUTHORIZED,
         }
     }

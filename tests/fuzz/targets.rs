@@ -17,8 +17,8 @@ use claimgate::{
     policy::{self, DataPath, EvalOptions, Outcome, PolicySet, Settings, Source, SourceFile, SourceKind, Value},
     token::{
         self, Algorithm, AnswerForm, CertificateHeader, ClientAuthentication, IntrospectionSettings, IssuerProfile,
-        KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, ProofRules, ProofTarget, RawToken, Scheme, Secret,
-        SecretSource, Sent, SentProof, UnixTime,
+        KeyOrigin, KeyRing, KeySet, ProfileSettings, Profiles, ProofRules, ProofTarget, RawToken, RevocationKind,
+        Scheme, Secret, SecretSource, Sent, SentProof, UnixTime,
     },
 };
 
@@ -26,11 +26,12 @@ use claimgate::{
 pub(crate) type Run = fn(&[u8]);
 
 /// All targets, by the names of their seed folders.
-pub(crate) const TARGETS: [(&str, Run); 12] = [
+pub(crate) const TARGETS: [(&str, Run); 13] = [
     ("token_inspect", token_inspect),
     ("token_verify", token_verify),
     ("introspection", introspection),
     ("jwks", jwks),
+    ("revocations", revocations),
     ("dpop_proof", dpop_proof),
     ("client_certificate", client_certificate),
     ("path", path),
@@ -203,6 +204,28 @@ fn hides(token: &str, error: &token::TokenError) {
 fn split(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = data.iter().position(|byte| *byte == CUT)?;
     Some((&data[..at], &data[at + 1..]))
+}
+
+/// One entry, an array of them, or lines.
+fn revocations(data: &[u8]) {
+    let now = UnixTime(NOW);
+    let posted = token::parse_revocations(data, now);
+    for entry in posted.iter().flatten() {
+        let (kind, issuer, value) = entry.target.parts();
+        assert_eq!(issuer.is_empty(), kind == RevocationKind::Tenant);
+        assert_eq!(value.is_empty(), kind == RevocationKind::Issuer);
+        assert!(entry.valid_after.is_none_or(|epoch| (1..=NOW + 366 * 24 * 3600).contains(&epoch)));
+        assert!(entry.expires_at.is_none_or(|end| (1..i64::from(u32::MAX)).contains(&end)));
+        let is_open_ended = matches!(kind, RevocationKind::Token | RevocationKind::Key);
+        assert!(entry.valid_after.is_some() || is_open_ended, "{entry:?}");
+    }
+    // What can be posted can stand in a file, unless it is spread over several lines there.
+    if let Ok(posted) = &posted
+        && !data.contains(&b'\n')
+    {
+        assert_eq!(token::parse_revocation_file(data, now).as_ref(), Ok(posted));
+    }
+    let _ = token::parse_revocation_file(data, now);
 }
 
 // === senders ===

@@ -39,6 +39,11 @@ fn jwks_holds_what_it_promises() {
 }
 
 #[test]
+fn revocations_holds_what_it_promises() {
+    check("revocations", 800);
+}
+
+#[test]
 fn dpop_proof_holds_what_it_promises() {
     check("dpop_proof", 400);
 }

@@ -22,6 +22,7 @@ mod jwks;
 mod jwks_tls;
 mod kubernetes;
 mod limits;
+mod live_subject;
 mod nginx;
 mod node;
 mod offline;
