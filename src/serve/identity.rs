@@ -29,7 +29,7 @@ use crate::{
     input::KnownCaller,
     introspection::Introspection,
     snapshot::Snapshot,
-    token::{Caller, RawToken, Scheme, SenderError},
+    token::{Caller, RawToken, Scheme, SenderError, StatusError, TokenError, VerifiedClaims},
 };
 
 /// A request as far as its caller matters.
@@ -120,7 +120,7 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
     if let (Ok(known), Some(raw)) = (&result, token)
         && let Caller::Verified(claims) = known.caller()
     {
-        match authorize::admit(&snapshot, claims, app.world(), SystemTime::now()) {
+        match admit(app, &snapshot, claims).await {
             Ok(()) => app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics()),
             Err(reason) => {
                 refused = Some(known.caller().clone());
@@ -165,6 +165,19 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
         }
     };
     Ok(known)
+}
+
+/// What the world has said about the token since it was issued. A status list that is not at hand is asked for, once.
+async fn admit(app: &App, snapshot: &Snapshot, claims: &VerifiedClaims) -> Result<(), DenyReason> {
+    let look = || authorize::admit(snapshot, claims, app.world(), SystemTime::now());
+    match look() {
+        Err(DenyReason::Token(TokenError::Status(StatusError::Unavailable { issuer, uri })))
+            if app.status_lists.fetch(&issuer, &uri).await =>
+        {
+            look()
+        }
+        admitted => admitted,
+    }
 }
 
 fn unidentified(
