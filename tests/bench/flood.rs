@@ -113,14 +113,14 @@ fn phase(server: &Server, good: &str, bad: &[String], rate: u64) -> Phase {
                     }
                     if rate > 0 {
                         let due = Duration::from_secs_f64(n as f64 * BAD_CONNECTIONS as f64 / rate as f64);
-                        thread::sleep(due.saturating_sub(began.elapsed()));
+                        thread::park_timeout(due.saturating_sub(began.elapsed()));
                     }
                     assert_eq!(client.ask(token), 401);
                     bads.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        thread::sleep(PHASE);
+        thread::park_timeout(PHASE);
         is_over.store(true, Ordering::Relaxed);
     });
     let (took, cpu) = (began.elapsed(), server.cpu().saturating_sub(cpu));
@@ -209,7 +209,7 @@ impl Server {
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
             assert!(began.elapsed() < Duration::from_secs(60), "the server does not become ready");
-            thread::sleep(Duration::from_millis(5));
+            thread::park_timeout(Duration::from_millis(5));
         }
         server
     }

@@ -336,7 +336,7 @@ async fn keys_that_were_kept_serve_for_what_is_left_of_their_time() {
     let kept = || std::fs::read_dir(home.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path()).next();
     // The clock is made up, the disk is not.
     while kept().is_none_or(|path| path.extension().is_none_or(|extension| extension != "json")) {
-        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+        tokio::task::spawn_blocking(|| std::thread::park_timeout(Duration::from_millis(1))).await.unwrap();
     }
     drop(first);
 

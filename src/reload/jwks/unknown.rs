@@ -64,10 +64,10 @@ mod tests {
         let mut unknown = UnknownKeys::default();
         let (bad, other) = (WantedKey::named("bad"), WantedKey::named("other"));
         let mut now = Instant::now();
-        for wait in [30, 60, 120, 240, 300, 300] {
+        for wait in [30_u32, 60, 120, 240, 300, 300] {
             unknown.note(bad, now, SECOND * 30);
             assert!(unknown.holds(bad, now + SECOND * wait - SECOND / 2), "{wait}");
-            now += SECOND * u32::from(wait);
+            now += SECOND * wait;
             assert!(!unknown.holds(bad, now), "{wait}");
             assert!(!unknown.holds(other, now));
         }

@@ -58,7 +58,7 @@ fn a_key_is_not_used_when_its_certificate_is_of_another_key() {
         for chain in [json!([]), json!("x"), json!([7]), json!(["MIIB"])] {
             check_with(key, chain, Ok((1, &[])));
         }
-        let short = &certificate.as_str().expect("text")[..100];
+        let short = certificate.as_str().and_then(|text| text.get(..100)).expect("long");
         check_with(key, json!([short]), Ok((1, &[])));
     }
     let mixed = format!(r#"{{"keys":[{},{}]}}"#, keys[0], {
