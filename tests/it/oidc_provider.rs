@@ -140,19 +140,19 @@ fn a_client_with_a_bound_token_proves_it_at_both_doors() {
         };
         for door in ["/forward-auth/traefik", "/v1/data/p/allow"] {
             let claims = json!({"htm": "PUT", "htu": "https://api.example/folders/f-1", "token": token});
-            let first = send(door, "DPoP", &provider.proof(claims.clone()));
+            let first = send(door, "DPoP", &provider.proof(&claims));
             assert_eq!((first.status, error(&first).as_str()), (401, "use_dpop_nonce"), "{first:?}");
             let nonce = first.header("dpop-nonce").expect("a nonce");
             let mut with_nonce = claims.clone();
             with_nonce["nonce"] = json!(nonce);
-            let proof = provider.proof(with_nonce.clone());
+            let proof = provider.proof(&with_nonce);
             assert_eq!(send(door, "DPoP", &proof).status, 200, "{door} {resource}: {}", program.log());
             let again = send(door, "DPoP", &proof);
             assert_eq!((again.status, error(&again).as_str()), (401, "invalid_dpop_proof"));
-            let bearer = send(door, "Bearer", &provider.proof(with_nonce.clone()));
+            let bearer = send(door, "Bearer", &provider.proof(&with_nonce));
             assert_eq!((bearer.status, error(&bearer).as_str()), (401, "invalid_token"));
             with_nonce["htm"] = json!("GET");
-            let other = send(door, "DPoP", &provider.proof(with_nonce));
+            let other = send(door, "DPoP", &provider.proof(&with_nonce));
             assert_eq!((other.status, error(&other).as_str()), (401, "invalid_dpop_proof"));
         }
         assert!(!program.log().contains(&token), "the token is in the log");
