@@ -46,6 +46,7 @@ pub(super) fn read(token: &mut Section<'_>) -> SenderSettings {
     SenderSettings {
         proofs,
         requires_nonce,
+        nonce_period: default.nonce_period,
         replay_entries,
         external_url,
         offers_dpop,

@@ -1,11 +1,14 @@
 //! Tokens that are bound to their sender, over real sockets: which requests are their holder's, which are not, and what a
 //! client is told to do about it.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::support::{
+    eventually,
     holder::Holder,
     http::{Answer, Fields},
     setup::{Server, Setup},
@@ -173,6 +176,36 @@ fn a_client_learns_the_nonce_and_gets_the_next_one_in_time() {
     // Bearer tokens go on without one.
     let bearer = proxied(&server, "GET", &[("authorization", &issuer.bearer("alice"))]);
     assert_eq!((bearer.status, bearer.header("dpop-nonce")), (200, None));
+}
+
+#[test]
+fn a_nonce_that_grows_old_is_replaced_before_it_is_refused() {
+    let (issuer, holder) = (Issuer::new(), Holder::new());
+    let config = format!(
+        "{}policy: {{bundles: [policy], entrypoint: p/allow}}\n{TRUSTING}token: {{dpop: {{nonce: required}}}}\n",
+        issuer.section()
+    );
+    let setup = Setup::new(&config).file("policy/p.rego", POLICY);
+    let server = setup.tweak(|settings| settings.serve.sender.nonce_period = Duration::from_secs(4)).serve();
+    let token = holder.token(&issuer);
+    let dpop = format!("DPoP {token}");
+    let send = |nonce: &str| {
+        let proof = holder.proof("GET", URL, &token, json!({ "nonce": nonce }));
+        proxied(&server, "GET", &[("authorization", &dpop), ("dpop", &proof)])
+    };
+    let first = send("none").header("dpop-nonce").expect("a nonce").to_owned();
+    let next = eventually("the nonce grows old", || {
+        let answer = send(&first);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.header("dpop-nonce").map(str::to_owned)
+    });
+    assert_ne!(first, next);
+    assert_eq!(send(&next).status, 200);
+    eventually("the nonce is too old", || {
+        let answer = send(&first);
+        let is_refused = answer.status == 401 && answer.header("dpop-nonce").is_some();
+        is_refused.then_some(())
+    });
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct SenderSettings {
     pub proofs: ProofRules,
     /// Must a proof have a nonce of ours?
     pub requires_nonce: bool,
+    /// A nonce is accepted for one to two of these.
+    pub nonce_period: Duration,
     /// How many proofs are remembered.
     pub replay_entries: usize,
     /// Scheme and authority under which clients reach what is protected, whatever a proxy says.
@@ -64,9 +66,6 @@ pub(in crate::serve) struct Senders {
     replays: Replays,
 }
 
-/// A nonce is accepted for one to two of these.
-const NONCE_PERIOD: Duration = Duration::from_secs(300);
-
 const PROOF: HeaderName = HeaderName::from_static("dpop");
 const FORWARDED_METHOD: &str = "x-forwarded-method";
 const FORWARDED_URI: &str = "x-forwarded-uri";
@@ -83,7 +82,7 @@ impl Senders {
                 // Nonces that can be guessed are as good as none: whoever guesses one could only have asked for it.
                 tracing::error!("the system has no randomness; nonces for DPoP proofs can be guessed");
             }
-            Nonces::new(&secret, NONCE_PERIOD)
+            Nonces::new(&secret, settings.nonce_period)
         });
         Self { nonces, replays: Replays::new(settings.replay_entries, remembered) }
     }
@@ -212,6 +211,7 @@ impl Default for SenderSettings {
         Self {
             proofs: ProofRules::default(),
             requires_nonce: false,
+            nonce_period: Duration::from_secs(300),
             replay_entries: 100_000,
             external_url: None,
             offers_dpop: false,

@@ -221,6 +221,22 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever it is made of, a normal form is normal, and an equal of it has the same one.
+        #[test]
+        fn normalising_twice_is_normalising_once(
+            text in "(?i:https?)://[a-zA-Z0-9.-]{0,6}(:[0-9]{0,4})?(/|%[0-9a-fA-F]{2}|[a-z.~?#@:]|\\.\\.){0,12}",
+        ) {
+            let Some(once) = normal(&text) else { return Ok(()) };
+            proptest::prop_assert_eq!(normal(&once), Some(once.clone()), "{}", text);
+            proptest::prop_assert!(!once.contains(['?', '#']), "{}", once);
+            let segments: Vec<&str> = once.split('/').skip(3).collect();
+            proptest::prop_assert!(!segments.contains(&"..") && !segments.contains(&"."), "{}", once);
+            let shouted = text.replacen("http", "HTTP", 1);
+            proptest::prop_assert_eq!(normal(&shouted), Some(once));
+        }
+    }
+
     #[test]
     fn an_origin_has_no_path() {
         for (text, want) in [
