@@ -27,6 +27,7 @@ use super::{App, Arrival, answer::Answer};
 use crate::{
     authorize::{self, DenyReason},
     input::KnownCaller,
+    introspection::Introspection,
     snapshot::Snapshot,
     token::{Caller, RawToken, Scheme, SenderError, StatusError, TokenError, VerifiedClaims},
 };
@@ -152,6 +153,13 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
         Some(asked) => asked.map_err(DenyReason::Token)?,
         None => {
             let known = app.tokens.identify(snapshot, raw, now)?;
+            // Nobody is asked about what is known to be revoked.
+            if let Caller::Verified(claims) = known.caller()
+                && Introspection::asks_about(snapshot, claims)
+                && let Err(revoked @ DenyReason::Revoked(_)) = authorize::admit(snapshot, claims, app.world(), now)
+            {
+                return Err(revoked);
+            }
             app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
             known
         }

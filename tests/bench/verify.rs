@@ -35,6 +35,10 @@ use claimgate::{
 };
 use serde_json::{Map, Value, json};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const RS256_KEY: &[u8] = include_bytes!("../fixtures/bench/rs256.jwk.json");
 const ISSUER: &str = "https://idp.example";
 const NOW: i64 = 1_790_000_000;
