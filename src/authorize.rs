@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     policy::{EvalError, Outcome, Value},
     snapshot::{Anonymous, Snapshot},
-    token::{self, Caller, Fault, RawToken, Revocations, Revoked, SenderError, TokenError, VerifiedClaims},
+    token::{self, Caller, Fault, RawToken, Revocations, Revoked, SenderError, Statuses, TokenError, VerifiedClaims},
 };
 
 /// Names one decision in the answer and in the decision log: a UUID of version 4.
@@ -129,13 +129,15 @@ pub fn identify(snapshot: &Snapshot, presented: Option<&RawToken>, now: SystemTi
 pub struct World<'a> {
     /// Revocations that arrived while the program runs. Those of the watched file are in the snapshot.
     pub revocations: &'a dyn Revocations,
+    /// Status lists at hand.
+    pub statuses: &'a dyn Statuses,
 }
 
 /// May a caller whose token verified be let in now? Asked on every request, also when the token was verified before:
 /// time, which the token itself tells about, is checked elsewhere.
 ///
 /// # Errors
-/// [`DenyReason::Revoked`], or one of the reasons about the subject.
+/// [`DenyReason::Revoked`], one of the reasons about the subject, or [`DenyReason::Token`] with what its status list says.
 pub fn admit(
     snapshot: &Snapshot,
     claims: &VerifiedClaims,
@@ -143,10 +145,13 @@ pub fn admit(
     now: SystemTime,
 ) -> Result<(), DenyReason> {
     let known: [&dyn Revocations; 2] = [world.revocations, &*snapshot.revocations];
-    match known.into_iter().find_map(|known| known.find(claims, now.into())) {
-        Some(revoked) => Err(DenyReason::Revoked(revoked)),
-        None => subject::check(snapshot, claims),
+    if let Some(revoked) = known.into_iter().find_map(|known| known.find(claims, now.into())) {
+        return Err(DenyReason::Revoked(revoked));
     }
+    subject::check(snapshot, claims)?;
+    let keys = snapshot.keys.get(claims.issuer()).map(AsRef::as_ref);
+    let status = token::check_status(claims, world.statuses, keys, now.into());
+    status.map_err(|error| DenyReason::Token(TokenError::Status(error)))
 }
 
 /// Turns what the engine said into a verdict. Everything that is not a clear yes is a no.

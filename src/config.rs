@@ -6,7 +6,7 @@
 //! section    typed reading of one mapping; unknown and repeated keys
 //! units      `30s`, `8KiB`
 //! problem    what is wrong, where, and what was probably meant
-//! issuers, world, doors, sender, logs, tls, transport   the schema: one function per part
+//! issuers, notices, world, doors, sender, logs, tls, transport   the schema: one function per part
 //! ```
 //!
 //! The settings types belong to the modules that use them; nothing here decides what a setting does. Every key is
@@ -16,6 +16,7 @@ mod doors;
 mod introspection;
 mod issuers;
 mod logs;
+mod notices;
 mod overrides;
 mod problem;
 mod revocation;
@@ -134,11 +135,11 @@ fn understand(origin: &Origin, environment: Environment<'_>, report: &Report) ->
 
 /// The schema.
 fn read(mut root: Section<'_>) -> Settings {
-    let mut serve = doors::read(&mut root);
+    let (mut serve, mode) = doors::read(&mut root);
     let taken_back = revocation::read(&mut root);
     serve.revocation_credentials = taken_back.credentials;
     let issuers_written = root.has("issuers");
-    let profiles = issuers::read(&mut root, taken_back.tenant_claim.as_deref());
+    let mut profiles = issuers::read(&mut root, taken_back.tenant_claim.as_deref());
     if profiles.is_empty()
         && root.is_mapping()
         && !root.concerns("issuers")
@@ -152,7 +153,10 @@ fn read(mut root: Section<'_>) -> Settings {
         );
         root.problem(Code::MissingKey, "issuers", message);
     }
-    let mut reload = reload::Settings { profiles, revocation_file: taken_back.file, ..world::read(&mut root) };
+    let transmitters;
+    (serve.events, transmitters) = notices::read_events(&mut root, mode, &serve, &mut profiles);
+    let revocation_file = taken_back.file;
+    let mut reload = reload::Settings { profiles, transmitters, revocation_file, ..world::read(&mut root) };
     let decision_log = logs::read_decision_log(&mut root);
     let log = logs::read_log(&mut root);
     root.finish();
@@ -173,8 +177,10 @@ fn pin(
 ) {
     pinned.set("listen", &serve.listen);
     pinned.set("admin", &serve.admin);
+    pinned.set("events", &serve.events);
     pinned.set("tls", &serve.tls);
-    pinned.set("token", &(&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint, &serve.sender));
+    let token = (&serve.token_sources, &serve.realm, serve.token_cache, serve.token_lint, &serve.sender);
+    pinned.set("token", &(token, &serve.status_lists));
     pinned.set("limits", &(&serve.limits, serve.key_patience));
     pinned.set("opa", &(&serve.opa_identity, &serve.default_decision));
     pinned.set("forward_auth", &(&serve.trusted_peers, &serve.forwarded_headers, &serve.identity_headers));

@@ -94,6 +94,12 @@ impl Introspection {
         })
     }
 
+    /// Is the issuer of this JWT asked about it?
+    #[must_use]
+    pub fn asks_about(snapshot: &Snapshot, claims: &VerifiedClaims) -> bool {
+        second_opinion(snapshot, claims).is_some()
+    }
+
     /// The second opinion about a JWT that passed every local check, where the profile of its issuer asks for one.
     ///
     /// # Errors
@@ -106,7 +112,7 @@ impl Introspection {
         now: SystemTime,
     ) -> Result<(), TokenError> {
         let Caller::Verified(claims) = caller else { return Ok(()) };
-        let Some(profile) = asks_about(snapshot, claims) else { return Ok(()) };
+        let Some(profile) = second_opinion(snapshot, claims) else { return Ok(()) };
         self.ask(snapshot, profile, raw, Question::Opinion(Arc::clone(claims)), now).await.map(drop)
     }
 
@@ -147,7 +153,7 @@ impl Introspection {
     }
 }
 
-fn asks_about<'s>(snapshot: &'s Snapshot, claims: &VerifiedClaims) -> Option<&'s IssuerProfile> {
+fn second_opinion<'s>(snapshot: &'s Snapshot, claims: &VerifiedClaims) -> Option<&'s IssuerProfile> {
     let profile = snapshot.profiles.get(claims.issuer())?;
     profile.introspection().is_some_and(|settings| settings.jwt == JwtOpinion::Always).then_some(profile)
 }

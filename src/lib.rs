@@ -36,6 +36,7 @@
 //! | 4 | [`fetch`] | the requests that claimgate itself sends: guarded, bounded, with certificates of the operator |
 //! | 4 | [`reload`] | the outside world → new snapshot. The only user of `notify`, of file reads and of requests for keys |
 //! | 4 | [`introspection`] | asks issuers about tokens (RFC 7662): opaque ones, and for second opinions |
+//! | 4 | [`status_lists`] | fetches and holds the status lists that tokens name |
 //! | 5 | [`serve`] | wire ↔ types. The only user of `axum` |
 //! | 6 | [`config`] | YAML → each module's own settings; all errors at once |
 //! | 7 | [`cli`] | wiring and exit codes |
@@ -73,6 +74,7 @@ pub mod revocation;
 pub mod telemetry;
 
 pub mod introspection;
+pub mod status_lists;
 
 pub mod serve;
 

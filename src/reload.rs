@@ -58,7 +58,7 @@ use crate::{
     policy::{self, DataPath},
     shutdown,
     snapshot::{Anonymous, Handle, Problem, SubjectSource},
-    token::IssuerProfile,
+    token::{IssuerProfile, Transmitter},
 };
 
 /// Everything a snapshot is made from. Plain data; `config` and the command line fill it.
@@ -84,6 +84,8 @@ pub struct Settings {
     pub revocation_file: Option<PathBuf>,
     /// Issuers and where their keys come from.
     pub profiles: Vec<(IssuerProfile, KeySource)>,
+    /// Who may send security event tokens. The keys of each are those of the profile of its name.
+    pub transmitters: Vec<Transmitter>,
     /// When to look at the files again.
     pub watch: WatchSettings,
     /// How long [`start`] waits for remote keys. An issuer without keys by then is not fatal: its tokens are answered

@@ -1,18 +1,21 @@
 //! Wire ↔ types. The only user of `axum`.
 //!
 //! A door translates one protocol: it reads a request, asks the layers below, and writes their answer. Doors
-//! (`opa`, `forward_auth`, `admin`) never import one another; what they share stands beside them. No decision is made
+//! (`opa`, `forward_auth`, `events`, `admin`) never import one another; what they share stands beside them. No decision is made
 //! here: what is allowed comes from [`crate::authorize`], or, on the OPA door, from policy itself.
 //!
 //! The data plane (`Settings::listen`) serves the OPA and forward-auth doors, the admin listener serves health, metrics
 //! and status. They never share a listener, because the data plane faces applications and the admin listener operators.
+//! What issuers push (`events`) comes in through a third one, which is open only when it is configured.
 
 mod admin;
 mod answer;
 mod body;
 mod challenges;
 mod connections;
+mod credential;
 mod evaluate;
+mod events;
 mod forward_auth;
 mod health;
 mod hygiene;
@@ -48,6 +51,7 @@ use tokio::sync::{Semaphore, watch};
 use self::{
     answer::Answer,
     challenges::Challenges,
+    events::Events,
     hygiene::Hygiene,
     identity::Senders,
     listener::{Drain, Handler, Listener, Peer},
@@ -66,6 +70,7 @@ use crate::{
     policy::DataPath,
     revocation::{Credentials, Store},
     shutdown, snapshot,
+    status_lists::{self, StatusLists},
     telemetry::Telemetry,
 };
 
@@ -130,6 +135,15 @@ pub struct Limits {
     pub json_depth: usize,
 }
 
+/// The door for logout tokens and security event tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventsSettings {
+    /// Where issuers reach it.
+    pub listen: Listen,
+    /// What transmitters present with each security event token; `None`: nothing is asked for.
+    pub credentials: Option<Credentials>,
+}
+
 /// Everything about the doors.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -139,12 +153,16 @@ pub struct Settings {
     pub tls: Option<TlsSettings>,
     /// The admin listener; `None`: none.
     pub admin: Option<Listen>,
+    /// The listener for what issuers push; `None`: none.
+    pub events: Option<EventsSettings>,
     /// Sizes and times.
     pub limits: Limits,
     /// Where tokens may stand.
     pub token_sources: Vec<TokenSource>,
     /// How many verified tokens are remembered.
     pub token_cache: TokenCacheSettings,
+    /// How the status lists that tokens name are fetched and held.
+    pub status_lists: status_lists::Settings,
     /// What becomes of what the lint rules find in the tokens that come.
     pub token_lint: TokenLint,
     /// How senders prove that a token is theirs.
@@ -189,6 +207,7 @@ pub struct BindError {
 pub struct Bound {
     data: Vec<Listener>,
     admin: Option<Listener>,
+    events: Option<Listener>,
     tls: Option<Tls>,
 }
 
@@ -217,7 +236,11 @@ pub async fn bind(settings: &Settings) -> Result<Bound, BindError> {
         Some(listen) => Some(Listener::open(listen, None).await?),
         None => None,
     };
-    Ok(Bound { data, admin, tls })
+    let events = match &settings.events {
+        Some(events) => Some(Listener::open(&events.listen, None).await?),
+        None => None,
+    };
+    Ok(Bound { data, admin, events, tls })
 }
 
 /// What every door holds.
@@ -233,6 +256,8 @@ struct App {
     senders: Senders,
     revocations: Arc<Store>,
     introspection: Introspection,
+    status_lists: Arc<StatusLists>,
+    events: Events,
     /// Places for evaluations that may block a thread.
     blocking: Arc<Semaphore>,
     /// Places for evaluations that may wait for `http.send`.
@@ -276,6 +301,12 @@ impl Bound {
         self.admin.as_ref().map(|listener| listener.address().to_owned())
     }
 
+    /// Address of the listener for issuers as bound.
+    #[must_use]
+    pub fn events_address(&self) -> Option<String> {
+        self.events.as_ref().map(|listener| listener.address().to_owned())
+    }
+
     /// Serves until the shutdown began and the drain ended. `true` when everything drained inside the deadline.
     ///
     /// The drain: "not ready" at once; after `shutdown_wait` the data plane closes its listeners and lets requests under
@@ -303,6 +334,12 @@ impl Bound {
         for listener in self.data {
             let (plane, limits, telemetry, stop) =
                 (plane.clone(), limits.clone(), telemetry.clone(), data_stopped.clone());
+            data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
+        }
+        if let Some(listener) = self.events {
+            let routes = TowerToHyperService::new(events::routes().with_state(Arc::clone(&app)));
+            let plane = Plane { app: Arc::clone(&app), routes, label: events::label };
+            let (limits, telemetry, stop) = (limits.clone(), telemetry.clone(), data_stopped.clone());
             data.spawn(listener.serve(plane, limits, telemetry, stop, Drain { grace }));
         }
         if self.admin.is_some() && app.settings.revocation_credentials.is_none() {
@@ -347,6 +384,12 @@ impl App {
             tokens: VerifiedTokens::new(settings.token_cache, telemetry.metrics().token_cache()),
             hygiene: Hygiene::new(settings.token_lint),
             introspection: Introspection::new(snapshots.clone(), telemetry.metrics().introspection()),
+            events: Events::new(settings.events.as_ref(), telemetry.metrics().events()),
+            status_lists: StatusLists::new(
+                settings.status_lists.clone(),
+                snapshots.clone(),
+                telemetry.metrics().status_lists(),
+            ),
             settings,
             snapshots,
             telemetry,
@@ -362,7 +405,7 @@ impl App {
 
     /// What is asked about a token on every request, beside the snapshot.
     fn world(&self) -> World<'_> {
-        World { revocations: &*self.revocations }
+        World { revocations: &*self.revocations, statuses: &*self.status_lists }
     }
 }
 

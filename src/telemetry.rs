@@ -5,6 +5,7 @@ mod decision_log;
 mod introspection;
 mod logging;
 mod metrics;
+mod notices;
 mod revocations;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ pub use decision_log::{Destination, Event, LogError, Settings as DecisionLogSett
 pub use introspection::{IntrospectionCounts, IntrospectionMetrics, Kept};
 pub use logging::{Format, Settings as LogSettings, init as init_logging};
 pub use metrics::{Counter, Gauge, Metrics};
+pub use notices::{EventMetrics, StatusListMetrics};
 
 use crate::{
     authorize::DecisionId,

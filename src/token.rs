@@ -50,7 +50,7 @@ pub use self::{
     compact::{Fingerprint, Limits, RawToken},
     dpop::{AcceptedProof, Nonces, ProofError, ProofHolder, ProofName, ProofOrigin, ProofTarget},
     error::{Fault, TokenError},
-    event::{Cut, Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, Whose, receive_event},
+    event::{Effect, EventError, EventFault, EventKind, Notice, Transmitter, Unmoved, receive_event},
     inspect::{Inspection, inspect},
     introspection::{
         ASSERTION_TYPE, AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionError,
@@ -69,7 +69,8 @@ pub use self::{
     },
     signing::SigningKey,
     status_list::{
-        NotAnOrigin, Origin, Status, StatusList, StatusListError, StatusListLimits, StatusListUse, StatusReference,
+        NotAnOrigin, Origin, Status, StatusError, StatusList, StatusListError, StatusListLimits, StatusListUse,
+        StatusReference, Statuses, check_status,
     },
     time::UnixTime,
     untrusted::Untrusted,

@@ -65,6 +65,8 @@ pub(super) struct Ready {
     pub(super) listen: Vec<String>,
     /// Address of the admin listener as bound.
     pub(super) admin: Option<String>,
+    /// Address of the listener for issuers as bound.
+    pub(super) events: Option<String>,
     /// Revision of the snapshot.
     pub(super) revision: String,
 }
@@ -105,6 +107,7 @@ pub(super) fn run(args: &RunArgs) -> ExitCode {
         tracing::info!(
             listen = ready.listen.join(", "),
             admin = ready.admin.as_deref().unwrap_or("none"),
+            events = ready.events.as_deref().unwrap_or("none"),
             revision = ready.revision,
             version = env!("CARGO_PKG_VERSION"),
             started_in_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -215,7 +218,12 @@ async fn open_revocations(settings: revocation::Settings, can_be_posted: bool) -
 }
 
 fn describe(bound: &Bound, snapshots: &Handle) -> Ready {
-    Ready { listen: bound.addresses(), admin: bound.admin_address(), revision: snapshots.current().revision.clone() }
+    Ready {
+        listen: bound.addresses(),
+        admin: bound.admin_address(),
+        events: bound.events_address(),
+        revision: snapshots.current().revision.clone(),
+    }
 }
 
 /// The first SIGTERM or SIGINT begins the drain, the second ends it.

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    notices,
     problem::Code,
     section::{Section, Text},
     sender, tls,
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     policy::DataPath,
     serve::{Limits, Listen, OpaIdentity, SenderSettings, Settings, TokenCacheSettings, TokenLint, TokenSource},
+    status_lists,
 };
 
 /// Where claimgate listens when nothing is said: OPA's own port, on this machine only.
@@ -45,12 +47,12 @@ const DEFAULT_LIMITS: Limits = Limits {
     json_depth: 100,
 };
 
-/// Reads everything that the doors need.
-pub(super) fn read(root: &mut Section<'_>) -> Settings {
+/// Reads everything that the doors need but `events`, which knows the issuers; and the mode of sockets.
+pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
     let mode = read_mode(root);
     let listen = read_listen(root, mode);
     let admin = read_admin(root, mode, &listen);
-    let (token_sources, realm, token_cache, token_lint, sender) = read_token(root);
+    let (token_sources, realm, token_cache, token_lint, sender, status_lists) = read_token(root);
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
     let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
@@ -58,12 +60,14 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
     let settings = Settings {
         listen,
         admin,
+        events: None,
         tls: tls::read(root),
         limits,
         token_sources,
         token_cache,
         token_lint,
         sender,
+        status_lists,
         realm,
         opa_identity,
         default_decision,
@@ -78,7 +82,7 @@ pub(super) fn read(root: &mut Section<'_>) -> Settings {
         revocation_credentials: None,
     };
     shutdown.finish();
-    settings
+    (settings, mode)
 }
 
 fn read_listen(root: &mut Section<'_>, mode: u32) -> Vec<Listen> {
@@ -119,7 +123,7 @@ fn read_admin(root: &mut Section<'_>, mode: u32, others: &[Listen]) -> Option<Li
     listen
 }
 
-fn parse_listen(section: &Section<'_>, text: &Text, mode: u32) -> Option<Listen> {
+pub(super) fn parse_listen(section: &Section<'_>, text: &Text, mode: u32) -> Option<Listen> {
     if let Some(path) = text.text.strip_prefix("unix:") {
         if path.is_empty() {
             section.problem_at(text, "`unix:` names no path; write `unix:/run/claimgate.sock`");
@@ -163,7 +167,9 @@ fn read_mode(root: &mut Section<'_>) -> u32 {
     }
 }
 
-fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSettings, TokenLint, SenderSettings) {
+type TokenSection = (Vec<TokenSource>, String, TokenCacheSettings, TokenLint, SenderSettings, status_lists::Settings);
+
+fn read_token(root: &mut Section<'_>) -> TokenSection {
     let mut token = root.section("token");
     let texts = token.texts("sources", &["header"]);
     if texts.is_empty() && !token.concerns("sources") {
@@ -184,8 +190,9 @@ fn read_token(root: &mut Section<'_>) -> (Vec<TokenSource>, String, TokenCacheSe
     let choices = [("off", TokenLint::Off), ("metrics", TokenLint::Metrics), ("warn", TokenLint::Warn)];
     let lint = token.text("lint").and_then(|text| token.choose(&text, &choices)).unwrap_or_default();
     let sender = sender::read(&mut token);
+    let status_lists = notices::read_status_lists(&mut token);
     token.finish();
-    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, lint, sender)
+    (sources, realm.map_or_else(|| "claimgate".to_owned(), |text| text.text), token_cache, lint, sender, status_lists)
 }
 
 /// `header`, `header:NAME`, `header:NAME:SCHEME`, `cookie:NAME`, `query:NAME`.

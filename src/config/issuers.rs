@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    introspection,
+    introspection, notices,
     problem::{Code, list},
     section::{Section, Text},
     transport,
@@ -158,13 +158,15 @@ fn read_profile(section: &mut Section<'_>, issuer: String, origin: KeyOrigin, or
         sender_constraint: section.choice("sender_constraint", &SenderConstraint::ALL, SenderConstraint::Optional),
         key_origin: origin,
         introspection: None,
+        logout: notices::read_logout(section),
+        status_lists: notices::read_status_use(section),
         ..ProfileSettings::default()
     };
     claims.finish();
     settings
 }
 
-fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
+pub(super) fn read_algorithms(section: &mut Section<'_>, remote: bool) -> Vec<Algorithm> {
     let names = section.texts("algorithms", &DEFAULT_ALGORITHMS);
     if names.is_empty() && !section.concerns("algorithms") {
         let message = "it is empty, so no token could pass; leave it out for the defaults, or name at least one";
@@ -200,7 +202,7 @@ pub(super) fn algorithm(section: &Section<'_>, name: &Text) -> Option<Algorithm>
 }
 
 /// Exactly one source of keys; none only where none are needed. `discovery` is what stands there.
-fn read_keys(
+pub(super) fn read_keys(
     section: &mut Section<'_>,
     issuer: &str,
     discovery: Option<Result<Text, Text>>,

@@ -111,7 +111,7 @@ impl<'r> Section<'r> {
     }
 
     /// Takes a value out; an empty one counts as not set.
-    fn take(&mut self, key: &str) -> Option<Node> {
+    pub(super) fn take(&mut self, key: &str) -> Option<Node> {
         self.report.known(join(&self.shape, key));
         let entry = self.entries.remove(key)?;
         (!matches!(entry.node.value, Value::Null)).then_some(entry.node)

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{UnitWeighter, Weighter, sync::Cache};
 use tokio::time::Instant;
 
 use super::issuer::Said;
@@ -22,7 +22,7 @@ const ENTRY_BYTES: u64 = 512;
 #[derive(Debug)]
 pub(super) struct Known {
     active: Cache<Fingerprint, Active, Weight>,
-    inactive: Cache<Fingerprint, Inactive>,
+    inactive: Cache<Fingerprint, Inactive, UnitWeighter>,
     active_ttl: Duration,
     inactive_ttl: Duration,
     is_signed: bool,
@@ -52,9 +52,9 @@ impl Known {
         let settings = profile.introspection();
         let ttl = |of: fn(&crate::token::IntrospectionSettings) -> Duration| settings.map_or(Duration::ZERO, of);
         Self {
-            // The estimate sizes a table up front.
+            // The estimate sizes a table up front: an issuer that sees ten tokens should not pay for ten thousand.
             active: Cache::with_weighter(256, MOST_BYTES, Weight),
-            inactive: Cache::new(usize::try_from(MOST).unwrap_or(usize::MAX)),
+            inactive: Cache::with_weighter(256, MOST, UnitWeighter),
             active_ttl: ttl(|settings| settings.cache_ttl),
             inactive_ttl: ttl(|settings| settings.inactive_ttl),
             is_signed: settings.is_some_and(|settings| settings.signed),

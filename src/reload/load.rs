@@ -196,6 +196,7 @@ fn build_world(
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Vec::new();
     let profiles = Profiles::new(settings.profiles.iter().map(|(profile, _)| profile.clone()).collect());
+    let profiles = profiles.map(|profiles| profiles.with_transmitters(settings.transmitters.clone()));
     let profiles = profiles.map_err(|e| problems.push(problem("issuer_profile_error", &e.to_string(), None))).ok();
     for (profile, source) in &settings.profiles {
         if let Err(error) = discovery::check_source(profile.issuer(), source) {

@@ -329,7 +329,10 @@ impl State {
             let keys = self.keys.get(profile.issuer());
             field(keys.map_or("none", |keys| keys.digest()));
         }
-        field(&format!("{:?}", self.world.profiles.transmitters()));
+        for transmitter in self.world.profiles.transmitters() {
+            field(&format!("{transmitter:?}"));
+            field(self.keys.get(&transmitter.issuer).map_or("none", |keys| keys.digest()));
+        }
         field(&format!("{:?}", self.world.entrypoint));
         field(&format!("{:?}", self.world.anonymous));
         field(&format!("{:?}", self.world.subject));

@@ -47,6 +47,25 @@ impl Credentials {
         secret(source).map(drop)
     }
 
+    /// SHA-256 of each that can be read now, for doors that keep them for a while. Blocks while files are read.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: none could be read.
+    pub fn digests(&self) -> Result<Vec<Vec<u8>>, CredentialError> {
+        let mut digests = Vec::new();
+        let mut problem = None;
+        for source in &self.0 {
+            match secret(source) {
+                Ok(secret) => digests.push(digest(&SHA256, secret.expose().as_bytes()).as_ref().to_vec()),
+                Err(error) => problem = Some(error),
+            }
+        }
+        match problem {
+            Some(error) if digests.is_empty() => Err(error),
+            _ => Ok(digests),
+        }
+    }
+
     /// Is this one of them? Blocks while files are read.
     ///
     /// # Errors

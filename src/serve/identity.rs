@@ -27,8 +27,9 @@ use super::{App, Arrival, answer::Answer};
 use crate::{
     authorize::{self, DenyReason},
     input::KnownCaller,
+    introspection::Introspection,
     snapshot::Snapshot,
-    token::{Caller, RawToken, Scheme, SenderError},
+    token::{Caller, RawToken, Scheme, SenderError, StatusError, TokenError, VerifiedClaims},
 };
 
 /// A request as far as its caller matters.
@@ -119,7 +120,7 @@ pub(super) async fn identify(app: &App, asking: Asking<'_>) -> Result<Identified
     if let (Ok(known), Some(raw)) = (&result, token)
         && let Caller::Verified(claims) = known.caller()
     {
-        match authorize::admit(&snapshot, claims, app.world(), SystemTime::now()) {
+        match admit(app, &snapshot, claims).await {
             Ok(()) => app.hygiene.look(claims.issuer(), raw, app.telemetry.metrics()),
             Err(reason) => {
                 refused = Some(known.caller().clone());
@@ -152,11 +153,31 @@ async fn look(app: &App, snapshot: &Snapshot, presented: Option<&RawToken>) -> R
         Some(asked) => asked.map_err(DenyReason::Token)?,
         None => {
             let known = app.tokens.identify(snapshot, raw, now)?;
+            // Nobody is asked about what is known to be revoked.
+            if let Caller::Verified(claims) = known.caller()
+                && Introspection::asks_about(snapshot, claims)
+                && let Err(revoked @ DenyReason::Revoked(_)) = authorize::admit(snapshot, claims, app.world(), now)
+            {
+                return Err(revoked);
+            }
             app.introspection.confirm(snapshot, raw, known.caller(), now).await.map_err(DenyReason::Token)?;
             known
         }
     };
     Ok(known)
+}
+
+/// What the world has said about the token since it was issued. A status list that is not at hand is asked for, once.
+async fn admit(app: &App, snapshot: &Snapshot, claims: &VerifiedClaims) -> Result<(), DenyReason> {
+    let look = || authorize::admit(snapshot, claims, app.world(), SystemTime::now());
+    match look() {
+        Err(DenyReason::Token(TokenError::Status(StatusError::Unavailable { issuer, uri })))
+            if app.status_lists.fetch(&issuer, &uri).await =>
+        {
+            look()
+        }
+        admitted => admitted,
+    }
 }
 
 fn unidentified(

@@ -292,7 +292,7 @@ mod tests {
                     let admitted = |known: Result<KnownCaller, DenyReason>| {
                         let known = known?;
                         let Caller::Verified(claims) = known.caller() else { panic!("nobody is anonymous here") };
-                        authorize::admit(snapshot, claims, World { revocations: &revocations }, now)?;
+                        authorize::admit(snapshot, claims, World { revocations: &revocations, statuses: &() }, now)?;
                         Ok(known)
                     };
                     let cached = shown(admitted(cache.identify(snapshot, raw, now)));

@@ -21,7 +21,13 @@ use prometheus_client::{
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 
-use super::{Record, decision_log::DecisionLog, introspection::IntrospectionMetrics, revocations::RevocationCollector};
+use super::{
+    Record,
+    decision_log::DecisionLog,
+    introspection::IntrospectionMetrics,
+    notices::{EventMetrics, StatusListMetrics},
+    revocations::RevocationCollector,
+};
 use crate::{revocation::Store, snapshot::Handle};
 
 /// All metrics of the process.
@@ -40,6 +46,8 @@ pub struct Metrics {
     lint_findings: Family<LintLabels, Counter>,
     dpop_proofs: Gauge,
     introspection: IntrospectionMetrics,
+    status_lists: StatusListMetrics,
+    events: EventMetrics,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,6 +137,8 @@ impl Metrics {
         ours.register("token_cache_misses", "Tokens that were verified in full", token_cache.1.clone());
         ours.register("dpop_proofs", "DPoP proofs that are remembered, so that none counts twice", dpop_proofs.clone());
         let introspection = IntrospectionMetrics::register(ours);
+        let status_lists = StatusListMetrics::register(ours);
+        let events = EventMetrics::register(ours);
         let revocations = RevocationCollector { snapshots: snapshots.clone(), store: revocations };
         registry.register_collector(Box::new(revocations));
         registry.register_collector(Box::new(WorldCollector { snapshots, log }));
@@ -146,6 +156,8 @@ impl Metrics {
             lint_findings,
             dpop_proofs,
             introspection,
+            status_lists,
+            events,
         }
     }
 
@@ -192,6 +204,18 @@ impl Metrics {
     #[must_use]
     pub fn introspection(&self) -> IntrospectionMetrics {
         self.introspection.clone()
+    }
+
+    /// The counts of status lists, for the one who holds them.
+    #[must_use]
+    pub fn status_lists(&self) -> StatusListMetrics {
+        self.status_lists.clone()
+    }
+
+    /// The counts of what issuers push, for the door that takes it.
+    #[must_use]
+    pub fn events(&self) -> EventMetrics {
+        self.events.clone()
     }
 
     /// A request was refused before any decision: malformed, too large, too slow. `reason` is a stable code.

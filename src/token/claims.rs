@@ -213,7 +213,7 @@ impl VerifiedClaims {
         let scopes = payload.scopes()?;
         payload.refuse_missing(profile.required_claims())?;
         let confirmation = Confirmation::read(&payload.0)?;
-        let status = StatusReference::of_claims(&payload.0, profile)?;
+        let status = StatusReference::of_claims(&payload.0, profile).map_err(TokenError::Status)?;
         let mut all = payload.0;
         let claims = profile.projection().filter_map(|(from, to)| Some((to.to_owned(), all.remove(from)?))).collect();
         Ok(Self {

@@ -6,7 +6,8 @@ mod fault;
 pub use self::fault::Fault;
 pub(super) use super::untrusted::Untrusted;
 use super::{
-    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey, untrusted::OrAbsent,
+    algorithm::Algorithm, introspection::IntrospectionError, json::JsonFault, keys::WantedKey,
+    status_list::StatusError, untrusted::OrAbsent,
 };
 
 /// Why a token was refused: the first check that failed.
@@ -334,24 +335,9 @@ pub enum TokenError {
         /// Its name.
         member: Untrusted,
     },
-    /// `status` is the registered claim, and what is in it is not understood.
-    #[error(
-        "the token's status cannot be looked up: {what}; where that does not matter, set `status_lists.mode: ignore` for its issuer"
-    )]
-    StatusMalformed {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// The status list is neither at the issuer's origin nor at one that is configured.
-    #[error(
-        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
-    )]
-    StatusListElsewhere {
-        /// What the token says.
-        uri: Untrusted,
-        /// The profile.
-        issuer: String,
-    },
+    /// What the token says about its status list, or that about it.
+    #[error("{0}")]
+    Status(StatusError),
 
     // introspection
     /// The issuer was asked about the token, or could not be.
@@ -428,8 +414,7 @@ impl TokenError {
             Self::NotAnAccessToken { .. } => "not_an_access_token",
             Self::ConfirmationMalformed => "confirmation_malformed",
             Self::ConfirmationUnknown { .. } => "confirmation_unknown",
-            Self::StatusMalformed { .. } => "status_malformed",
-            Self::StatusListElsewhere { .. } => "status_list_elsewhere",
+            Self::Status(error) => error.code(),
             Self::Introspection(error) => error.code(),
         }
     }
@@ -485,9 +470,8 @@ impl TokenError {
             | Self::RequiredClaimMissing { .. }
             | Self::NotAnAccessToken { .. }
             | Self::ConfirmationMalformed
-            | Self::ConfirmationUnknown { .. }
-            | Self::StatusMalformed { .. }
-            | Self::StatusListElsewhere { .. } => "claims",
+            | Self::ConfirmationUnknown { .. } => "claims",
+            Self::Status(error) => error.step(),
             Self::Introspection(_) => "introspection",
         }
     }

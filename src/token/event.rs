@@ -18,7 +18,7 @@ pub(super) use self::{kind::LOGOUT_EVENT, set::jti};
 use super::{
     algorithm::Algorithm,
     compact::{Fingerprint, Limits},
-    time::UnixTime,
+    revocation::Revocation,
 };
 
 /// Whose security event tokens are accepted, and about whose tokens they speak.
@@ -54,32 +54,10 @@ pub struct Notice {
 /// What an event ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Tokens of these that are not newer.
-    Revoke(Vec<Cut>),
+    /// These tokens.
+    Revoke(Vec<Revocation>),
     /// Nothing, and why.
     Nothing(Unmoved),
-}
-
-/// Ends the tokens of one subject, session or `jti` that were issued at or before a time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
-    /// The configured issuer of the tokens.
-    pub issuer: String,
-    /// Which of its tokens.
-    pub whose: Whose,
-    /// Tokens issued at this second or before it end.
-    pub until: UnixTime,
-}
-
-/// Which tokens of an issuer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whose {
-    /// Those with this `sub`.
-    Subject(String),
-    /// Those with this `sid`.
-    Session(String),
-    /// The one with this `jti`.
-    Token(String),
 }
 
 /// Why an accepted event ends nothing.

@@ -4,7 +4,7 @@
 use std::{cell::Cell, fmt, str::FromStr};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, map::Entry};
 
 /// Why a JSON text was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -176,14 +176,14 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 Key::Number => return self.state.number(&entries.next_value::<String>()?),
             };
             self.state.count_member()?;
-            if object.contains_key(&name) {
+            let Entry::Vacant(place) = object.entry(name) else {
                 return Err(self.state.refuse(JsonFault::DuplicateMember));
-            }
+            };
             let seed = match inside {
                 Some(seed) => seed,
                 None => *inside.insert(self.inside()?),
             };
-            object.insert(name, entries.next_value_seed(seed)?);
+            place.insert(entries.next_value_seed(seed)?);
         }
         if object.is_empty() {
             let _: Self = self.inside()?;

@@ -6,9 +6,11 @@ use serde_json::{Map, Value};
 use super::{
     compact::{Limits, RawToken},
     error::Untrusted,
-    event::{Cut, Effect, EventError, EventKind, LOGOUT_EVENT, MAX_ID_BYTES, Notice, Whose, jti},
+    event::{Effect, EventError, EventKind, LOGOUT_EVENT, MAX_ID_BYTES, Notice, jti},
     keys::KeyRing,
+    profile::{NO_TYPE, ProfileError, join},
     profiles::Profiles,
+    revocation::{Revocation, Target},
     statement::{Expected, Unverified, check_audience, check_dates},
     time::{UnixTime, date, seconds},
 };
@@ -33,6 +35,9 @@ pub enum LogoutEnds {
     /// All tokens of that subject: for issuers whose access tokens have no `sid`.
     Subject,
 }
+
+/// What logout tokens may say of themselves (§2.4 recommends the first).
+const TYPES: [&str; 3] = ["logout+jwt", "jwt", NO_TYPE];
 
 /// What is looked at before anything is believed.
 const LIMITS: Limits = Limits { token_bytes: 8 * 1024, json_depth: 16, json_members: 200 };
@@ -76,18 +81,19 @@ pub fn receive_logout(
         },
         _ => return Err(EventError::EventsMalformed),
     }
-    let whose = match (identifier(claims, "sub")?, identifier(claims, "sid")?) {
+    let issuer = profile.issuer().to_owned();
+    let target = match (identifier(claims, "sub")?, identifier(claims, "sid")?) {
         (None, None) => return Err(EventError::NobodyNamed),
-        (Some(subject), None) => Whose::Subject(subject),
-        (Some(subject), Some(_)) if settings.ends == LogoutEnds::Subject => Whose::Subject(subject),
-        (_, Some(session)) => Whose::Session(session),
+        (Some(subject), None) => Target::Subject { issuer, subject },
+        (Some(subject), Some(_)) if settings.ends == LogoutEnds::Subject => Target::Subject { issuer, subject },
+        (_, Some(session)) => Target::Session { issuer, session },
     };
-    let cut = Cut { issuer: profile.issuer().to_owned(), whose, until: UnixTime(issued.floor()) };
+    let entry = Revocation { target, valid_after: Some(issued.floor()), expires_at: None };
     Ok(Notice {
         issuer: profile.issuer().to_owned(),
         id,
         kind: EventKind::BackchannelLogout,
-        effect: Effect::Revoke(vec![cut]),
+        effect: Effect::Revoke(vec![entry]),
         content: verified.content,
     })
 }
@@ -101,6 +107,31 @@ fn identifier(claims: &Map<String, Value>, claim: &'static str) -> Result<Option
 }
 
 // === impl LogoutSettings ===
+
+impl LogoutSettings {
+    /// Everything that is wrong with them.
+    pub(super) fn problems(&self) -> Vec<ProfileError> {
+        let mut problems = Vec::new();
+        let mut add = |field, message: String| problems.push(ProfileError { field, message });
+        if self.audiences.is_empty() {
+            let message = "no audience; name the client id that logout tokens of this issuer are for";
+            add("logout.audience", message.to_owned());
+        }
+        if self.types.is_empty() {
+            add("logout.types", format!("no type; logout tokens have {}", join(TYPES)));
+        }
+        for name in self.types.iter().filter(|name| !TYPES.contains(&name.as_str())) {
+            add("logout.types", format!("`{name}` is no type of logout tokens; they have {}", join(TYPES)));
+        }
+        for (field, names) in [("logout.audience", &self.audiences), ("logout.types", &self.types)] {
+            let twice = names.iter().enumerate().find(|(index, name)| names.iter().take(*index).any(|it| it == *name));
+            if let Some((_, name)) = twice {
+                add(field, format!("`{name}` is listed twice"));
+            }
+        }
+        problems
+    }
+}
 
 impl Default for LogoutSettings {
     /// No audience, so not yet settings. `typ` is recommended and not required by the specification, and many issuers

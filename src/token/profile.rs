@@ -58,6 +58,8 @@ pub struct ProfileSettings {
     pub logout: Option<LogoutSettings>,
     /// What becomes of tokens that name a status list.
     pub status_lists: StatusListUse,
+    /// It sends security event tokens and nothing else: no access token of it is accepted.
+    pub is_transmitter: bool,
     /// How the issuer is asked about its tokens; `None`: it is not.
     pub introspection: Option<IntrospectionSettings>,
 }
@@ -96,9 +98,6 @@ const MAX_LEEWAY: Duration = Duration::from_secs(300);
 /// In `types`: a header without `typ` is accepted.
 pub(super) const NO_TYPE: &str = "none";
 
-/// What logout tokens may say of themselves (OpenID Connect Back-Channel Logout 1.0 §2.4 recommends the first).
-const LOGOUT_TYPES: [&str; 3] = ["logout+jwt", "jwt", NO_TYPE];
-
 /// In `types`: the two usual types.
 const EITHER_TYPE: &str = "jwt-or-at+jwt";
 
@@ -134,6 +133,7 @@ impl Default for ProfileSettings {
             key_origin: KeyOrigin::Local,
             logout: None,
             status_lists: StatusListUse::default(),
+            is_transmitter: false,
             introspection: None,
         }
     }
@@ -154,7 +154,7 @@ impl IssuerProfile {
         problems.check_types(&settings.types);
         problems.check_times(&settings);
         problems.check_projection(&settings);
-        problems.check_logout(settings.logout.as_ref());
+        problems.0.extend(settings.logout.as_ref().map_or_else(Vec::new, LogoutSettings::problems));
         problems.check_introspection(&settings);
         if !problems.0.is_empty() {
             return Err(problems.0);
@@ -231,6 +231,12 @@ impl IssuerProfile {
         self.settings.logout.as_ref()
     }
 
+    /// It sends security event tokens and nothing else.
+    #[must_use]
+    pub fn is_transmitter(&self) -> bool {
+        self.settings.is_transmitter
+    }
+
     /// What becomes of tokens that name a status list.
     #[must_use]
     pub fn status_lists(&self) -> &StatusListUse {
@@ -247,7 +253,9 @@ impl IssuerProfile {
         &self.settings.required_claims
     }
 
-    pub(super) fn leeway(&self) -> Duration {
+    /// Clock skew.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
         self.settings.leeway
     }
 
@@ -397,21 +405,6 @@ impl Problems {
         }
         if settings.max_lifetime.as_secs() == 0 {
             self.add("max_lifetime", "no token lives for less than a second; the default is 24 h");
-        }
-    }
-
-    fn check_logout(&mut self, settings: Option<&LogoutSettings>) {
-        let Some(settings) = settings else { return };
-        if settings.audiences.is_empty() {
-            self.add("logout.audience", "no audience; name the client id that logout tokens of this issuer are for");
-        }
-        self.check_list("logout.audience", "audience", &settings.audiences);
-        self.check_list("logout.types", "type", &settings.types);
-        for name in settings.types.iter().filter(|name| !LOGOUT_TYPES.contains(&name.as_str())) {
-            self.add("logout.types", format!("`{name}` is no type of logout tokens; they have {}", join(LOGOUT_TYPES)));
-        }
-        if settings.types.is_empty() {
-            self.add("logout.types", format!("no type; logout tokens have {}", join(LOGOUT_TYPES)));
         }
     }
 

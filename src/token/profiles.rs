@@ -21,14 +21,14 @@ pub struct Profiles {
 // === impl Profiles ===
 
 impl Profiles {
-    /// Makes the table, with the default [`Limits`].
+    /// Makes the table, with the default [`Limits`]. Profiles that are for transmitters only do not get into it.
     ///
     /// # Errors
     /// Two profiles with one issuer, or two that want the opaque tokens.
     pub fn new(profiles: Vec<IssuerProfile>) -> Result<Self, ProfileError> {
         let mut by_issuer = BTreeMap::new();
         let mut opaque = None;
-        for profile in profiles {
+        for profile in profiles.into_iter().filter(|profile| !profile.is_transmitter()) {
             let issuer = profile.issuer().to_owned();
             if profile.introspection().is_some_and(|introspection| introspection.opaque)
                 && let Some(other) = opaque.replace(issuer.clone())

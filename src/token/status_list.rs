@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 
 pub use self::origin::{NotAnOrigin, Origin};
 use super::{
+    claims::VerifiedClaims,
     compact::{Limits, RawToken, decode_base64url},
     error::{TokenError, Untrusted},
-    keys::KeySet,
+    keys::{KeySet, WantedKey},
     profile::IssuerProfile,
     signature::Thumbprint,
     statement::{Expected, Unverified, check_audience, check_dates},
@@ -68,6 +69,62 @@ pub enum Status {
     Other(u8),
 }
 
+/// Whoever holds lists.
+pub trait Statuses: fmt::Debug + Send + Sync {
+    /// The list that tokens of this issuer name, if it is at hand and may still be used, signed with one of `keys`.
+    fn list(&self, issuer: &str, uri: &Arc<str>, keys: &KeySet, now: UnixTime) -> Option<Arc<StatusList>>;
+}
+
+/// Nobody holds any: a token that names a list does not pass.
+impl Statuses for () {
+    fn list(&self, _: &str, _: &Arc<str>, _: &KeySet, _: UnixTime) -> Option<Arc<StatusList>> {
+        None
+    }
+}
+
+/// Why a token does not pass its status list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatusError {
+    /// `status` is the registered claim, and what is in it is not understood.
+    #[error(
+        "the token's status cannot be looked up: {0}; where that does not matter, set `status_lists.check: false` for its issuer"
+    )]
+    Malformed(&'static str),
+    /// The list is neither at the issuer's origin nor at one that is configured.
+    #[error(
+        "the token names the status list {uri}, which is not of the origin of {issuer}; add its origin to `status_lists.origins`"
+    )]
+    Elsewhere {
+        /// What the token says.
+        uri: Untrusted,
+        /// The profile.
+        issuer: String,
+    },
+    /// 1.
+    #[error("the issuer's status list says that the token is invalid: it was revoked")]
+    Invalid,
+    /// 2.
+    #[error("the issuer's status list says that the token is suspended")]
+    Suspended,
+    /// 3 and more.
+    #[error("the issuer's status list gives the token the status {0}, which has no meaning here")]
+    Other(u8),
+    /// The list says nothing about this token.
+    #[error("the token's place in its status list is {index}, which is outside of it")]
+    Outside {
+        /// The token's `idx`.
+        index: u64,
+    },
+    /// The list is not at hand.
+    #[error("the status list of the token is not at hand")]
+    Unavailable {
+        /// The configured issuer.
+        issuer: String,
+        /// Where the list is.
+        uri: Arc<str>,
+    },
+}
+
 /// Why a list was refused: the first check that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatusListError {
@@ -119,37 +176,57 @@ impl Default for StatusListLimits {
     }
 }
 
+/// Holds a token against its status list, if it names one. To be asked on every request.
+///
+/// # Errors
+/// [`StatusError`]: its status is not `VALID`, or cannot be known.
+pub fn check_status(
+    claims: &VerifiedClaims,
+    statuses: &dyn Statuses,
+    keys: Option<&KeySet>,
+    now: UnixTime,
+) -> Result<(), StatusError> {
+    let Some(StatusReference { uri, index }) = claims.status() else { return Ok(()) };
+    let list = keys.and_then(|keys| statuses.list(claims.issuer(), uri, keys, now));
+    let unavailable = || StatusError::Unavailable { issuer: claims.issuer().to_owned(), uri: Arc::clone(uri) };
+    match list.ok_or_else(unavailable)?.at(*index) {
+        Some(Status::Valid) => Ok(()),
+        Some(Status::Invalid) => Err(StatusError::Invalid),
+        Some(Status::Suspended) => Err(StatusError::Suspended),
+        Some(Status::Other(status)) => Err(StatusError::Other(status)),
+        None => Err(StatusError::Outside { index: *index }),
+    }
+}
+
 // === impl StatusReference ===
 
 impl StatusReference {
     /// The reference of a claims set. A `status` that is no object is a claim of some other meaning; an object is
     /// the registered claim, and what is in it must be understood.
-    pub(super) fn of_claims(claims: &Map<String, Value>, profile: &IssuerProfile) -> Result<Option<Self>, TokenError> {
+    pub(super) fn of_claims(claims: &Map<String, Value>, profile: &IssuerProfile) -> Result<Option<Self>, StatusError> {
         let (Some(Value::Object(status)), StatusListUse::Check(origins)) =
             (claims.get("status"), profile.status_lists())
         else {
             return Ok(None);
         };
         let Some(Value::Object(list)) = status.get("status_list") else {
-            return Err(TokenError::StatusMalformed {
-                what: "`status` has no `status_list`, the only mechanism known",
-            });
+            return Err(StatusError::Malformed("`status` has no `status_list`, the only mechanism known"));
         };
         let index = list.get("idx").and_then(Value::as_u64);
-        let index = index.ok_or(TokenError::StatusMalformed { what: "`idx` is not a whole number" })?;
+        let index = index.ok_or(StatusError::Malformed("`idx` is not a whole number"))?;
         let Some(Value::String(uri)) = list.get("uri") else {
-            return Err(TokenError::StatusMalformed { what: "`uri` is not a string" });
+            return Err(StatusError::Malformed("`uri` is not a string"));
         };
         if uri.len() > MAX_URI_BYTES {
-            return Err(TokenError::StatusMalformed { what: "`uri` has more than 1024 bytes" });
+            return Err(StatusError::Malformed("`uri` has more than 1024 bytes"));
         }
         let origin = Origin::of_url(uri);
-        let origin = origin.map_err(|_| TokenError::StatusMalformed { what: "`uri` is not an http or https URL" })?;
+        let origin = origin.map_err(|_| StatusError::Malformed("`uri` is not an http or https URL"))?;
         let is_own = Origin::of_url(profile.issuer()).is_ok_and(|own| own == origin);
         if is_own || origins.contains(&origin) {
             return Ok(Some(Self { uri: uri.as_str().into(), index }));
         }
-        Err(TokenError::StatusListElsewhere { uri: Untrusted::new(uri), issuer: profile.issuer().to_owned() })
+        Err(StatusError::Elsewhere { uri: Untrusted::new(uri), issuer: profile.issuer().to_owned() })
     }
 
     /// Where the list is.
@@ -286,19 +363,53 @@ fn ttl(claims: &Map<String, Value>) -> Result<Option<Duration>, StatusListError>
     seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or(StatusListError::TtlMalformed)
 }
 
-// === impl Status ===
+// === impl StatusError ===
 
-impl Status {
-    /// May a token with this status pass?
+impl StatusError {
+    /// Stable `snake_case` code.
     #[must_use]
-    pub fn is_valid(self) -> bool {
-        self == Self::Valid
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "status_malformed",
+            Self::Elsewhere { .. } => "status_list_elsewhere",
+            Self::Invalid => "status_invalid",
+            Self::Suspended => "status_suspended",
+            Self::Other(_) => "status_unknown",
+            Self::Outside { .. } => "status_outside_of_list",
+            Self::Unavailable { .. } => "status_list_unavailable",
+        }
+    }
+
+    /// The step that failed, as in [`TokenError::step`].
+    pub(super) const fn step(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) | Self::Elsewhere { .. } => "claims",
+            _ => "status",
+        }
     }
 }
 
 // === impl StatusListError ===
 
 impl StatusListError {
+    /// The configured issuer, when fresh keys of it might change the answer.
+    #[must_use]
+    pub fn wants_keys_of(&self) -> Option<&str> {
+        match self {
+            Self::Token(error) => error.wants_keys_of(),
+            _ => None,
+        }
+    }
+
+    /// The key that was not there, when the token names one.
+    #[must_use]
+    pub fn wanted_key(&self) -> Option<WantedKey> {
+        match self {
+            Self::Token(error) => error.wanted_key(),
+            _ => None,
+        }
+    }
+
     /// Stable `snake_case` code.
     #[must_use]
     pub const fn code(&self) -> &'static str {

@@ -35,6 +35,10 @@ use claimgate::{
 };
 use serde_json::{Map, Value, json};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const RS256_KEY: &[u8] = include_bytes!("../fixtures/bench/rs256.jwk.json");
 const ISSUER: &str = "https://idp.example";
 const NOW: i64 = 1_790_000_000;
@@ -163,7 +167,7 @@ impl Case {
         Way::new(move || {
             let known = cache.identify(&self.snapshot, black_box(&raw), now).unwrap();
             if let Caller::Verified(claims) = known.caller() {
-                authorize::admit(&self.snapshot, claims, World { revocations: &store }, now).unwrap();
+                authorize::admit(&self.snapshot, claims, World { revocations: &store, statuses: &() }, now).unwrap();
             }
             black_box(known);
         })

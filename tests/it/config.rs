@@ -81,8 +81,28 @@ fn the_reference_file_loads_and_its_settings_arrive() {
     let issuers: Vec<_> = settings.reload.profiles.iter().map(|(profile, _)| profile.issuer()).collect();
     assert_eq!(
         issuers,
-        ["https://idp.example.com", "https://login.example.org", "https://ci.example.com", "https://batch.example.com"]
+        [
+            "https://idp.example.com",
+            "https://login.example.org",
+            "https://ci.example.com",
+            "https://batch.example.com",
+            "https://signals.example.net",
+            "https://risk.example.net",
+            "https://audit.example.net",
+            "https://lab.example.net"
+        ]
     );
+    assert!(settings.reload.profiles[4].0.is_transmitter());
+    let transmitters = &settings.reload.transmitters;
+    let speaks_of: Vec<_> = transmitters.iter().map(|one| (&*one.issuer, &*one.tokens_of)).collect();
+    let idp = "https://idp.example.com";
+    assert_eq!(speaks_of[..2], [(idp, idp), ("https://signals.example.net", idp)]);
+    assert_eq!(transmitters[0].audiences, ["https://gate.example.com"]);
+    let events = settings.serve.events.expect("a listener for issuers");
+    assert_eq!(events.listen, Listen::Tcp("127.0.0.1:8383".parse().expect("address")));
+    let logout = settings.reload.profiles[0].0.logout().expect("logout tokens");
+    assert_eq!(logout.audiences, ["web"]);
+
     assert!(matches!(&settings.reload.profiles[0].1, KeySource::Url { url, .. } if url.ends_with("/jwks.json")));
     assert!(matches!(&settings.reload.profiles[1].1, KeySource::Discovery { url: None, .. }));
     assert!(matches!(&settings.reload.profiles[2].1, KeySource::File(path) if path == Path::new("examples/jwks.json")));
@@ -115,6 +135,7 @@ fn every_line_of_the_reference_file_that_is_not_an_example_shows_the_default() {
         "examples/introspection-secret",
         "examples/revocation-credential",
         "examples/revoked.jsonl",
+        "examples/events-credential",
     ]) {
         fs::copy(copied, home.path().join(copied)).expect("copied");
     }
@@ -163,7 +184,7 @@ fn keys_of(text: &str) -> BTreeSet<String> {
         let indent = line.len() - line.trim_start().len() + if item { 2 } else { 0 };
         open.retain(|(depth, _)| *depth < indent);
         let mut path: String = open.last().map(|(_, path)| path.clone()).unwrap_or_default();
-        if item || path.ends_with("issuers") {
+        if item || path.ends_with("issuers") || path.ends_with("transmitters") {
             path.push_str("[]");
         }
         let flow = content.strip_prefix('{').unwrap_or(content);

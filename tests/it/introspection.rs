@@ -14,6 +14,7 @@ use crate::support::{
     tokens::{AUDIENCE, ISSUER, Issuer, forged, now},
 };
 
+mod certificates;
 mod provider;
 
 const POLICY: &str = "package gate\n\ndefault allow := false\n\nallow if input.token.subject == \"alice\"\n\nseen := \
@@ -185,6 +186,68 @@ fn a_second_opinion_comes_after_every_local_check() {
         refused(&opa(&server, &bad), 401, "invalid_token");
     }
     assert_eq!(provider.all(), 0, "nothing of this is the issuer's, and nobody else gets it");
+}
+
+#[test]
+fn what_is_revoked_here_is_refused_whatever_its_issuer_says() {
+    let provider = Provider::start();
+    let issuer = Issuer::new();
+    let setup = setup(&provider, &inline(&issuer), "opaque: true, jwt: always");
+    let config = std::fs::read_to_string(setup.path().join("claimgate.yaml")).unwrap();
+    let server = setup
+        .file("claimgate.yaml", &format!("{config}revocation: {{file: revoked.jsonl}}\n"))
+        .file("revoked.jsonl", "")
+        .serve();
+    provider.otherwise(&answer(json!({})));
+    let (jwt, opaque) = (issuer.token_with(json!({"iat": now() - 60})), "opaque-token");
+    provider.says(opaque, &answer(json!({"iat": now() - 60})));
+    for token in [jwt.as_str(), opaque] {
+        assert_eq!(opa(&server, token).result(), true);
+    }
+    let asked = provider.all();
+    server.replace(
+        "revoked.jsonl",
+        &format!("{}\n", json!({"revoke": "subject", "iss": ISSUER, "sub": "alice", "valid_after": now() - 5})),
+    );
+    for token in [jwt.as_str(), opaque] {
+        eventually("the file is read", || (opa(&server, token).status == 401).then_some(()));
+    }
+    let fresh = issuer.token_with(json!({"iat": now() - 61}));
+    refused(&opa(&server, &fresh), 401, "invalid_token");
+    assert_eq!(provider.all(), asked, "nobody is asked about a JWT that is revoked here");
+}
+
+#[test]
+fn a_flood_of_made_up_tokens_holds_up_nobody_else() {
+    let provider = Provider::start();
+    let issuer = Issuer::new();
+    let server = setup(&provider, &inline(&issuer), "opaque: true, concurrency: 4, timeout: 10s").serve();
+    provider.says("good", &answer(json!({})));
+    assert_eq!(opa(&server, "good").result(), true);
+    provider.otherwise(provider::SILENCE);
+    std::thread::scope(|scope| {
+        // They wait for an issuer that says nothing.
+        let waiting: Vec<_> = (0..4)
+            .map(|number| {
+                scope.spawn({
+                    let server = &server;
+                    move || opa(server, &format!("slow-{number}")).status
+                })
+            })
+            .collect();
+        eventually("all places are taken", || (provider.all() == 5).then_some(()));
+        for number in 0..50 {
+            refused(&opa(&server, &format!("made-up-{number}")), 503, "temporarily_unavailable");
+        }
+        assert_eq!(provider.all(), 5);
+        assert_eq!(opa(&server, "good").result(), true, "what is known needs no place");
+        assert_eq!(opa(&server, &issuer.token("alice")).result(), true);
+        assert_eq!(server.metric("claimgate_introspection_in_flight", &[]), 4.0);
+        provider.hang_up();
+        for status in waiting {
+            assert_eq!(status.join().unwrap(), 503);
+        }
+    });
 }
 
 #[test]

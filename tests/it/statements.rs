@@ -10,9 +10,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use claimgate::token::{
-    self, Algorithm, Cut, Effect, EventError, IssuerProfile, KeyOrigin, KeyRing, KeySet, LogoutEnds, LogoutSettings,
-    Notice, ProfileSettings, Profiles, RawToken, SigningKey, Status, StatusList, StatusListError, StatusListLimits,
-    Transmitter, UnixTime, Whose,
+    self, Algorithm, Effect, EventError, IssuerProfile, KeyOrigin, KeyRing, KeySet, LogoutEnds, LogoutSettings, Notice,
+    ProfileSettings, Profiles, RawToken, Revocation, SigningKey, Status, StatusList, StatusListError, StatusListLimits,
+    Transmitter, UnixTime,
 };
 use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
@@ -227,7 +227,9 @@ fn with_words(text: &str) -> String {
 fn told(text: &str, result: Result<Notice, EventError>) -> Told {
     match result {
         Ok(Notice { effect: Effect::Nothing(why), .. }) => Ok(format!("nothing {}", why.code())),
-        Ok(Notice { effect: Effect::Revoke(cuts), .. }) => Ok(cuts.iter().map(cut).collect::<Vec<_>>().join(", ")),
+        Ok(Notice { effect: Effect::Revoke(entries), .. }) => {
+            Ok(entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
         Err(error) => {
             hides(text, &format!("{error} {error:?}"));
             Err(error.code())
@@ -235,14 +237,11 @@ fn told(text: &str, result: Result<Notice, EventError>) -> Told {
     }
 }
 
-fn cut(cut: &Cut) -> String {
-    assert!([ISSUER, "https://nosid.example"].contains(&&*cut.issuer), "{cut:?}");
-    let (what, id) = match &cut.whose {
-        Whose::Subject(id) => ("subject", id),
-        Whose::Session(id) => ("session", id),
-        Whose::Token(id) => ("token", id),
-    };
-    format!("{what} {id} until {}", cut.until.0)
+fn entry(entry: &Revocation) -> String {
+    let issuer = entry.target.issuer().unwrap();
+    assert!([ISSUER, "https://nosid.example"].contains(&issuer), "{entry:?}");
+    let (kind, _, id) = entry.target.parts();
+    format!("{} {id} until {}", kind.as_str(), entry.valid_after.unwrap())
 }
 
 fn shown(list: &StatusList) -> String {

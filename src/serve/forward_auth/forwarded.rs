@@ -296,6 +296,7 @@ mod tests {
             listen: Vec::new(),
             tls: None,
             admin: None,
+            events: None,
             limits: Limits {
                 body_bytes: 0,
                 gzip_body_bytes: 0,
@@ -310,6 +311,7 @@ mod tests {
                 TokenSource::Query("access_token".to_owned()),
             ],
             token_cache: TokenCacheSettings { entries: 0, bytes: 0 },
+            status_lists: crate::status_lists::Settings::default(),
             token_lint: TokenLint::Off,
             sender: SenderSettings::default(),
             realm: String::new(),

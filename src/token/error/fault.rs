@@ -1,7 +1,7 @@
 //! Whose fault a refusal is, and what might mend it: fresh keys of an issuer.
 
 use super::TokenError;
-use crate::token::keys::WantedKey;
+use crate::token::{keys::WantedKey, status_list::StatusError};
 
 /// How a refusal is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,7 @@ impl TokenError {
         match self {
             Self::KeysNeverHad { .. } => Fault::Keys,
             Self::Introspection(error) => error.fault(),
+            Self::Status(StatusError::Unavailable { .. }) => Fault::Issuer,
             _ => Fault::Token,
         }
     }

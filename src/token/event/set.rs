@@ -8,10 +8,11 @@ use super::{
         compact::RawToken,
         error::Untrusted,
         keys::KeyRing,
+        revocation::Revocation,
         statement::{Expected, Unverified, check_audience, check_dates},
         time::{NumericDate, UnixTime, date, seconds},
     },
-    Cut, Effect, EventError, EventKind, LIMITS, MAX_ID_BYTES, Notice, Transmitter, Unmoved,
+    Effect, EventError, EventKind, LIMITS, MAX_ID_BYTES, Notice, Transmitter, Unmoved,
     subject::tokens_of,
 };
 
@@ -73,9 +74,9 @@ fn effect(
     }
     Ok(match tokens_of(claims.get("sub_id"), kind, transmitter)? {
         Err(why) => Effect::Nothing(why),
-        Ok(whose) => {
-            let cut = |whose| Cut { issuer: transmitter.tokens_of.clone(), whose, until };
-            Effect::Revoke(whose.into_iter().map(cut).collect())
+        Ok(targets) => {
+            let entry = |target| Revocation { target, valid_after: Some(until.0), expires_at: None };
+            Effect::Revoke(targets.into_iter().map(entry).collect())
         }
     })
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{EventError, EventKind, MAX_ID_BYTES, Transmitter, Unmoved, Whose};
+use super::{super::revocation::Target, EventError, EventKind, MAX_ID_BYTES, Transmitter, Unmoved};
 
 /// Identifiers in one `aliases`.
 const MAX_ALIASES: usize = 16;
@@ -13,22 +13,18 @@ pub(super) fn tokens_of(
     sub_id: Option<&Value>,
     kind: EventKind,
     transmitter: &Transmitter,
-) -> Result<Result<Vec<Whose>, Unmoved>, EventError> {
+) -> Result<Result<Vec<Target>, Unmoved>, EventError> {
     let Some(Value::Object(subject)) = sub_id else { return Err(EventError::SubjectMalformed) };
     if format(subject)? == "complex" {
         return complex(subject, kind, transmitter);
     }
-    let is_session = kind == EventKind::SessionRevoked;
-    one(subject, transmitter, true).map(|found| {
-        found.map(|mut whose| {
-            // What an opaque identifier of a revoked session names, the session or its user, is the transmitter's
-            // choice (CAEP §3.1 shows both).
-            if let (true, [Whose::Subject(id)], Some("opaque")) = (is_session, &*whose, text(subject, "format")) {
-                whose = vec![Whose::Session(id.clone()), Whose::Subject(id.clone())];
-            }
-            whose
-        })
-    })
+    let mut found = one(subject, transmitter, true)?;
+    // What an opaque identifier of a revoked session names, the session or its user, is the transmitter's choice (CAEP
+    // §3.1 shows both).
+    if let (EventKind::SessionRevoked, Some("opaque"), Ok(targets)) = (kind, text(subject, "format"), &mut found) {
+        targets.insert(0, session(transmitter, id(subject, "id")?));
+    }
+    Ok(found)
 }
 
 /// One identifier. `aliases` do not nest.
@@ -36,21 +32,34 @@ fn one(
     subject: &Map<String, Value>,
     transmitter: &Transmitter,
     with_aliases: bool,
-) -> Result<Result<Vec<Whose>, Unmoved>, EventError> {
-    let is_ours = |issuer: &str| issuer == transmitter.tokens_of || issuer == transmitter.issuer;
-    let ours = |issuer: &str, whose: Whose| if is_ours(issuer) { Ok(vec![whose]) } else { Err(Unmoved::OtherIssuer) };
-    Ok(match format(subject)? {
-        "iss_sub" => ours(id(subject, "iss")?, Whose::Subject(id(subject, "sub")?.to_owned())),
-        "jwt_id" => ours(id(subject, "iss")?, Whose::Token(id(subject, "jti")?.to_owned())),
-        "opaque" => Ok(vec![Whose::Subject(id(subject, "id")?.to_owned())]),
-        "aliases" if with_aliases => aliases(subject, transmitter)?,
+) -> Result<Result<Vec<Target>, Unmoved>, EventError> {
+    let issuer = || transmitter.tokens_of.clone();
+    let named = match format(subject)? {
+        "opaque" => return Ok(Ok(vec![user(transmitter, id(subject, "id")?)])),
+        "iss_sub" => user(transmitter, id(subject, "sub")?),
+        "jwt_id" => Target::Token { issuer: issuer(), id: id(subject, "jti")?.to_owned() },
+        "aliases" if with_aliases => return aliases(subject, transmitter),
         "aliases" | "complex" => return Err(EventError::SubjectMalformed),
-        _ => Err(Unmoved::UnmappedSubject),
-    })
+        _ => return Ok(Err(Unmoved::UnmappedSubject)),
+    };
+    let of = id(subject, "iss")?;
+    let is_ours = of == transmitter.tokens_of || of == transmitter.issuer;
+    Ok(if is_ours { Ok(vec![named]) } else { Err(Unmoved::OtherIssuer) })
+}
+
+fn user(transmitter: &Transmitter, id: &str) -> Target {
+    Target::Subject { issuer: transmitter.tokens_of.clone(), subject: id.to_owned() }
+}
+
+fn session(transmitter: &Transmitter, id: &str) -> Target {
+    Target::Session { issuer: transmitter.tokens_of.clone(), session: id.to_owned() }
 }
 
 /// All that can be mapped: they are names of one subject.
-fn aliases(subject: &Map<String, Value>, transmitter: &Transmitter) -> Result<Result<Vec<Whose>, Unmoved>, EventError> {
+fn aliases(
+    subject: &Map<String, Value>,
+    transmitter: &Transmitter,
+) -> Result<Result<Vec<Target>, Unmoved>, EventError> {
     let Some(Value::Array(identifiers)) = subject.get("identifiers") else { return Err(EventError::SubjectMalformed) };
     if identifiers.is_empty() || identifiers.len() > MAX_ALIASES {
         return Err(EventError::SubjectMalformed);
@@ -59,7 +68,7 @@ fn aliases(subject: &Map<String, Value>, transmitter: &Transmitter) -> Result<Re
     for identifier in identifiers {
         let Value::Object(identifier) = identifier else { return Err(EventError::SubjectMalformed) };
         match one(identifier, transmitter, false)? {
-            Ok(whose) => all.extend(whose),
+            Ok(targets) => all.extend(targets),
             Err(other) => why = other,
         }
     }
@@ -68,7 +77,7 @@ fn aliases(subject: &Map<String, Value>, transmitter: &Transmitter) -> Result<Re
     Ok(if all.is_empty() { Err(why) } else { Ok(all) })
 }
 
-/// A user, a session, a tenant and more, which hold together (Shared Signals Framework 1.0 §3.2). What tokens can be
+/// A user, a session and more, which hold together (Shared Signals Framework 1.0 §3.2). What tokens can be
 /// found by is taken: for a revoked session the session before its user, for other events the user. What cannot be
 /// narrowed down, such as a user's tokens on one device, ends more, never less. A tenant alone names nobody here: tenants
 /// are those of all issuers, and a transmitter speaks for one.
@@ -76,22 +85,21 @@ fn complex(
     subject: &Map<String, Value>,
     kind: EventKind,
     transmitter: &Transmitter,
-) -> Result<Result<Vec<Whose>, Unmoved>, EventError> {
-    let member = |name: &str, of_opaque: fn(String) -> Whose| match subject.get(name) {
+) -> Result<Result<Vec<Target>, Unmoved>, EventError> {
+    let member = |name: &str, of_opaque: fn(&Transmitter, &str) -> Target| match subject.get(name) {
         None => Ok(None),
         Some(Value::Object(identifier)) if text(identifier, "format") == Some("opaque") => {
-            Ok(Some(Ok(vec![of_opaque(id(identifier, "id")?.to_owned())])))
+            Ok(Some(Ok(vec![of_opaque(transmitter, id(identifier, "id")?)])))
         }
         Some(Value::Object(identifier)) => one(identifier, transmitter, true).map(Some),
         Some(_) => Err(EventError::SubjectMalformed),
     };
-    let user = member("user", Whose::Subject)?;
-    let session = member("session", Whose::Session)?;
+    let (user, session) = (member("user", user)?, member("session", session)?);
     let named = if kind == EventKind::SessionRevoked { [session, user] } else { [user, session] };
     let mut why = None;
     for found in named.into_iter().flatten() {
         match found {
-            Ok(whose) => return Ok(Ok(whose)),
+            Ok(targets) => return Ok(Ok(targets)),
             Err(unmoved) => why = why.or(Some(unmoved)),
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
 };
@@ -32,6 +32,8 @@ struct State {
     otherwise: Option<String>,
     /// Token and whole request.
     questions: Vec<(String, String)>,
+    /// Those who wait for nothing.
+    silent: Vec<TcpStream>,
 }
 
 /// A whole response.
@@ -78,6 +80,13 @@ impl Provider {
     /// What is answered about all others; without this, that they are not active.
     pub(crate) fn otherwise(&self, reply: &str) {
         self.state.lock().unwrap().otherwise = Some(reply.to_owned());
+    }
+
+    /// Lets go of all who wait for nothing.
+    pub(crate) fn hang_up(&self) {
+        for stream in self.state.lock().unwrap().silent.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// Another document.
@@ -130,6 +139,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         }
     };
     if reply == SILENCE {
+        state.lock().unwrap().silent.push(stream.try_clone()?);
         return stream.read_to_end(&mut Vec::new()).map(drop);
     }
     stream.write_all(reply.as_bytes())

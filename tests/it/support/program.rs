@@ -20,6 +20,8 @@ pub(crate) struct Program {
     pub(crate) address: String,
     /// The admin listener's address.
     pub(crate) admin: String,
+    /// The address of the listener for issuers; `none` without one.
+    pub(crate) events: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -40,8 +42,8 @@ impl Program {
         };
         keep(Box::new(running.0.stdout.take().unwrap()));
         keep(Box::new(running.0.stderr.take().unwrap()));
-        let mut program = Self { running, address: String::new(), admin: String::new(), log };
-        (program.address, program.admin) = eventually("the program says where it listens", || {
+        let mut program = Self { running, address: String::new(), admin: String::new(), events: String::new(), log };
+        (program.address, program.admin, program.events) = eventually("the program says where it listens", || {
             assert!(program.running.0.try_wait().unwrap().is_none(), "the program ended:\n{}", program.log());
             listeners(&program.log())
         });
@@ -79,12 +81,12 @@ impl Program {
 }
 
 /// The addresses of the data plane and of the admin listener in the line that says that all is ready.
-fn listeners(log: &str) -> Option<(String, String)> {
+fn listeners(log: &str) -> Option<(String, String, String)> {
     let line = log.lines().find(|line| line.contains("claimgate is ready"))?;
     let value = |name: &str| {
         let (_, rest) =
             line.split_once(&format!("{name}=\"")).or_else(|| line.split_once(&format!("\"{name}\":\"")))?;
         rest.split(['"', ',']).next().map(str::to_owned)
     };
-    Some((value("listen")?, value("admin")?))
+    Some((value("listen")?, value("admin")?, value("events")?))
 }

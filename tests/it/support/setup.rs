@@ -33,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The admin listener's address.
     pub(crate) admin: String,
+    /// The address of the listener for issuers.
+    pub(crate) events: String,
     pub(crate) snapshots: Handle,
     pub(crate) telemetry: Telemetry,
     trigger: Trigger,
@@ -105,13 +107,13 @@ impl Setup {
                 let revocations = Arc::new(Store::open(&settings.revocation).unwrap());
                 let telemetry =
                     Telemetry::new(settings.decision_log, snapshots.clone(), Arc::clone(&revocations)).unwrap();
-                let addresses = (bound.addresses(), bound.admin_address());
+                let addresses = (bound.addresses(), bound.admin_address(), bound.events_address());
                 assert!(started.send((addresses, snapshots.clone(), telemetry.clone())).is_ok());
                 let drained = bound.serve(settings.serve, snapshots, telemetry.clone(), revocations, signal).await;
                 drained && telemetry.flush(PATIENCE)
             })
         });
-        let Ok(((addresses, admin), snapshots, telemetry)) = start.blocking_recv() else {
+        let Ok(((addresses, admin, events), snapshots, telemetry)) = start.blocking_recv() else {
             let reason = thread.join().map_or_else(|panic| panic_text(&*panic), |_| "it ended".to_owned());
             panic!("the server did not start: {reason}");
         };
@@ -119,6 +121,7 @@ impl Setup {
             directory,
             address: addresses[0].clone(),
             admin: admin.unwrap_or_default(),
+            events: events.unwrap_or_default(),
             snapshots,
             telemetry,
             trigger,
