@@ -171,7 +171,11 @@ impl Store {
         }
         // Nothing that is done under it can leave a half-made state behind.
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.entries.len().saturating_add(entries.len()) > self.max_entries {
+        let room = self.max_entries.saturating_sub(self.entries.len());
+        // What is known already needs no room, and is counted only when it matters.
+        if entries.len() > room
+            && entries.iter().filter(|entry| self.entries.get(&entry.target).is_none()).count() > room
+        {
             return Err(RevokeError::Full { limit: self.max_entries });
         }
         let now = UnixTime::from(SystemTime::now());

@@ -23,7 +23,7 @@ use super::{Exit, output, run, settings};
 use crate::{
     reload, shutdown,
     snapshot::Snapshot,
-    token::{self, Algorithm, KeyOrigin, KeySet, RawToken, UnixTime, VerifiedClaims},
+    token::{self, Algorithm, KeyOrigin, KeySet, RawToken, Revocations as _, UnixTime, VerifiedClaims},
 };
 
 /// A token file longer than this holds no token.
@@ -197,6 +197,7 @@ fn verify_wholly(args: &VerifyArgs) -> Result<ExitCode, String> {
         Ok(claims) => {
             let profile = snapshot.profiles.get(claims.issuer()).ok_or("the issuer has no profile")?;
             match sender::check(&args.sender, &settings.serve.sender, profile, (&raw, &claims), now)? {
+                true if is_revoked(&snapshot, &claims, now) => Ok(Exit::Failed.into()),
                 true => Ok(output::finish(&pretty(&shown(&claims)))),
                 false => Ok(Exit::Failed.into()),
             }
@@ -209,6 +210,21 @@ fn verify_wholly(args: &VerifyArgs) -> Result<ExitCode, String> {
             Ok(Exit::Failed.into())
         }
     }
+}
+
+/// Does the revocation file take it back? What was posted is known to the running program only.
+fn is_revoked(snapshot: &Snapshot, claims: &VerifiedClaims, now: UnixTime) -> bool {
+    let entries = snapshot.revocations.len();
+    let hit = snapshot.revocations.find(claims, now);
+    match &hit {
+        Some(revoked) => output::note(&format!("FAILED revocation {}: {revoked}", revoked.kind.code())),
+        None if entries > 0 => output::note(&format!(
+            "passed revocation none of the {entries} entries of `revocation.file` hits it; those that were posted are \
+             with the running program"
+        )),
+        None => {}
+    }
+    hit.is_some()
 }
 
 /// Profiles and keys as `run` would have them. Policies and data are left out: they say nothing about a token.

@@ -401,3 +401,50 @@ fn create(path: &Path) -> io::Result<File> {
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Mark, Target};
+
+    fn record(id: &str) -> Record {
+        let target = Target::Token { issuer: "i".to_owned(), id: id.to_owned() };
+        (target, Mark { epoch: Mark::ALWAYS, since: 1, until: 0 })
+    }
+
+    #[test]
+    fn after_a_failed_write_the_file_is_as_before_and_what_failed_is_written_when_said_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(NAME);
+        std::fs::write(&path, HEADER).unwrap();
+        let state = Arc::new(State::default());
+        let mut writer = Writer {
+            directory: home.path().to_owned(),
+            file: create(&path).unwrap(),
+            durable: HEADER.len() as u64,
+            is_torn: false,
+            state: Arc::clone(&state),
+            entries: Arc::new(Entries::new()),
+            _lock: create(&home.path().join(LOCK)).unwrap(),
+        };
+        writer.append(&[(record("a"), true)]).unwrap();
+        let before = std::fs::read(&path).unwrap();
+
+        // A disk that takes nothing.
+        let good = std::mem::replace(&mut writer.file, File::open(&path).unwrap());
+        assert!(writer.append(&[(record("b"), true)]).is_err());
+        assert!(writer.is_torn && state.is_behind.load(Ordering::Relaxed));
+        assert!(writer.append(&[(record("b"), false)]).is_err(), "nothing is written after what may be half a frame");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        // Half a frame got there, and the disk works again.
+        writer.file = good;
+        std::fs::write(&path, [before.as_slice(), b"half"].concat()).unwrap();
+        writer.append(&[(record("b"), false), (record("a"), false)]).unwrap();
+        let entries = Entries::new();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(replay(&path, &bytes, &entries).unwrap(), (bytes.len(), 3));
+        assert!(entries.get(&record("b").0).is_some());
+        assert_eq!(state.records.load(Ordering::Relaxed), 3);
+    }
+}

@@ -169,7 +169,7 @@ fn what_the_disk_refused_is_in_effect_and_is_written_when_it_is_said_again() {
     let home = tempfile::tempdir().unwrap();
     let store = open(home.path()).unwrap();
     revoke(&store, vec![token("a")]).unwrap();
-    // The queue is full: the entry is in memory only.
+    // The entry is in memory only, as after a failed write.
     let journal = store.journal.as_ref().unwrap();
     journal.state().pretend_to_be_behind();
     store.entries.insert(&token("b"), UnixTime(1));
@@ -184,6 +184,7 @@ fn a_store_takes_no_more_than_its_bound_and_no_endless_names() {
     assert_eq!(revoke(&store, vec![token("a"), token("b")]).unwrap().new, 2);
     assert_eq!(revoke(&store, vec![token("c")]), Err(RevokeError::Full { limit: 2 }));
     assert!(mark(&store, &token("c")).is_none());
+    assert_eq!(revoke(&store, vec![token("a"), token("b")]).unwrap().new, 0, "saying it again needs no room");
     let endless = "x".repeat(LONGEST_NAME + 1);
     assert_eq!(revoke(&Store::in_memory(2), vec![token(&endless)]), Err(RevokeError::NameTooLong));
 }

@@ -263,6 +263,23 @@ fn the_watched_file_is_a_part_that_its_replacement_replaces_and_a_bad_one_leaves
 }
 
 #[test]
+fn token_verify_tells_of_the_file() {
+    let issuer = Issuer::new();
+    let line = json!({"revoke": "subject", "iss": ISSUER, "sub": "alice", "valid_after": now() + 60}).to_string();
+    let setup = setup(&issuer, "file: revoked.jsonl").file("revoked.jsonl", &line);
+    for (subject, code, said) in
+        [("alice", 1, "FAILED revocation revoked_subject: "), ("bob", 0, "passed revocation none of the 1 ")]
+    {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_claimgate"));
+        command.current_dir(setup.path()).args(["token", "verify", "-c", "claimgate.yaml", &issuer.token(subject)]);
+        let output = command.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
+}
+
+#[test]
 fn an_acknowledged_revocation_outlives_a_kill_in_the_middle_of_many() {
     let issuer = Issuer::new();
     let directory =
