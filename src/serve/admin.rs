@@ -25,6 +25,7 @@ use crate::{
     introspection,
     policy::{BundleInfo, Entrypoint},
     snapshot::{Health, Snapshot},
+    status_lists,
 };
 
 /// The format that `Metrics::render` writes.
@@ -106,6 +107,9 @@ struct Status<'a> {
     /// By issuer, since it was first asked.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     introspection: BTreeMap<String, introspection::Report>,
+    /// Token status lists that were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    status_lists: Vec<status_lists::Report>,
 }
 
 #[derive(Serialize)]
@@ -140,6 +144,7 @@ async fn status(State(app): State<Arc<App>>, request: Request) -> Response {
         revocations: Summary::of(&app, &snapshot),
         health: &health,
         introspection: app.introspection.report(),
+        status_lists: app.status_lists.report(),
     };
     let pretty = Params::parse(request.uri().query()).flag("pretty");
     Answer::json(StatusCode::OK, &StatusBody { result: status }, pretty).into_response()

@@ -3,6 +3,9 @@
 //! first of these things. Two programs run them: libFuzzer (`tests/fuzz/lib.rs`) for as long as one likes, and
 //! `cargo test` (`tests/it/fuzz.rs`) on the seeds and on some mutations of them.
 
+#[path = "statements.rs"]
+mod statements;
+
 use std::{
     collections::BTreeSet,
     io::Write as _,
@@ -26,12 +29,15 @@ use claimgate::{
 pub(crate) type Run = fn(&[u8]);
 
 /// All targets, by the names of their seed folders.
-pub(crate) const TARGETS: [(&str, Run); 13] = [
+pub(crate) const TARGETS: [(&str, Run); 16] = [
     ("token_inspect", token_inspect),
     ("token_verify", token_verify),
     ("introspection", introspection),
     ("jwks", jwks),
     ("revocations", revocations),
+    ("logout_token", statements::logout_token),
+    ("security_event", statements::security_event),
+    ("status_list", statements::status_list),
     ("dpop_proof", dpop_proof),
     ("client_certificate", client_certificate),
     ("path", path),
@@ -329,6 +335,10 @@ fn jwks(data: &[u8]) {
     if let Ok(remote) = KeySet::parse(data, KeyOrigin::Remote, &Algorithm::ALL) {
         let local = KeySet::parse(data, KeyOrigin::Local, &Algorithm::ALL);
         assert!(local.is_err() || local.unwrap().len() >= remote.len(), "a remote origin admits more");
+        // What is kept of it over a restart is the same set, and nothing else.
+        let kept = remote.admitted_of(data, KeyOrigin::Remote).unwrap();
+        let again = KeySet::parse(kept.as_bytes(), KeyOrigin::Remote, &Algorithm::ALL).unwrap();
+        assert_eq!((again.digest(), again.dropped()), (remote.digest(), &[][..]));
     }
 }
 

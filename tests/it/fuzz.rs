@@ -44,6 +44,21 @@ fn revocations_holds_what_it_promises() {
 }
 
 #[test]
+fn logout_token_holds_what_it_promises() {
+    check("logout_token", 600);
+}
+
+#[test]
+fn security_event_holds_what_it_promises() {
+    check("security_event", 600);
+}
+
+#[test]
+fn status_list_holds_what_it_promises() {
+    check("status_list", 600);
+}
+
+#[test]
 fn dpop_proof_holds_what_it_promises() {
     check("dpop_proof", 400);
 }

@@ -329,6 +329,17 @@ fn a_server_that_is_down_is_given_a_rest_and_the_status_shows_it() {
 }
 
 #[test]
+fn new_policies_ask_nothing_anew() {
+    let provider = Provider::start();
+    let server = setup(&provider, "", "opaque: true, cache_ttl: 5m").serve();
+    provider.otherwise(&answer(json!({})));
+    assert_eq!(opa(&server, "opaque").result(), true);
+    server.replace("bundle/gate.rego", &POLICY.replace("\"alice\"", "\"bob\""));
+    eventually("the policy is in force", || (opa(&server, "opaque").result() == false).then_some(()));
+    assert_eq!(provider.all(), 1, "what the issuer said is about the token, not about our policies");
+}
+
+#[test]
 fn credentials_are_read_anew_and_their_lack_is_our_fault() {
     let provider = Provider::start();
     let server = setup(&provider, "", "opaque: true, authentication: client_secret_post").serve();

@@ -35,17 +35,21 @@ fn status(address: &str, token: &str) -> u16 {
 }
 
 fn logout_token(issuer: &Issuer, claims: Value) -> String {
-    let mut all = json!({"aud": "web", "jti": "l-1", "exp": now() + 100, "sub": null, "events": {LOGOUT: {}}});
-    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
-    issuer.signed("logout+jwt", all)
+    let all = json!({"aud": "web", "jti": "l-1", "exp": now() + 100, "sub": null, "events": {LOGOUT: {}}});
+    issuer.signed("logout+jwt", with(all, claims))
 }
 
 fn event_token(issuer: &Issuer, kind: &str, subject: Value, claims: Value) -> String {
     let uri = format!("https://schemas.openid.net/secevent/{kind}");
-    let mut all =
-        json!({"aud": "gate", "jti": "e-1", "exp": null, "sub": null, "sub_id": subject, "events": {uri: {}}});
-    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
-    issuer.signed("secevent+jwt", all)
+    let all = json!({"aud": "gate", "jti": "e-1", "exp": null, "sub": null, "events": {uri: {}}});
+    let all = with(all, Value::Object([("sub_id".to_owned(), subject)].into_iter().collect()));
+    issuer.signed("secevent+jwt", with(all, claims))
+}
+
+fn with(mut all: Value, changes: Value) -> Value {
+    let Value::Object(changes) = changes else { panic!("claims are an object") };
+    all.as_object_mut().unwrap().extend(changes);
+    all
 }
 
 fn subject(sub: &str) -> Value {

@@ -153,6 +153,8 @@ fn without_a_list_its_tokens_do_not_pass_and_an_old_list_serves_for_a_while() {
     assert_eq!(lists.requests(), 1);
     lists.say(&issuer, &[0]);
     eventually("the list is there", || (ask(&server, &named).status == 200).then_some(()));
+    let shown = server.admin("/v1/status").json()["result"]["status_lists"][0].clone();
+    assert_eq!((&shown["uri"], &shown["bytes"]), (&json!(lists.uri()), &json!(1)), "{shown}");
     lists.fail();
     eventually("a renewal fails", || {
         assert_eq!(ask(&server, &named).status, 200, "the old list serves");

@@ -41,12 +41,14 @@ impl Holder {
 
     /// The same with other header members.
     pub(crate) fn proof_with(&self, header: Value, method: &str, url: &str, token: &str, changes: Value) -> String {
-        let mut claims = json!({"jti": uuid(), "htm": method, "htu": url, "iat": now(), "ath": hash(token)});
-        let claims = claims.as_object_mut().unwrap();
-        claims.extend(changes.as_object().unwrap().clone());
-        let mut header = header.as_object().unwrap().clone();
+        let claims = json!({"jti": uuid(), "htm": method, "htu": url, "iat": now(), "ath": hash(token)});
+        let (Value::Object(mut claims), Value::Object(mut header), Value::Object(changes)) = (claims, header, changes)
+        else {
+            panic!("header and claims are objects")
+        };
+        claims.extend(changes);
         header.insert("kid".to_owned(), json!("ignored"));
-        self.key.sign_with_header(Some("dpop+jwt"), &header, claims).unwrap()
+        self.key.sign_with_header(Some("dpop+jwt"), &header, &claims).unwrap()
     }
 }
 

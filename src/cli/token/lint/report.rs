@@ -73,9 +73,9 @@ pub(super) fn sarif(report: &Report, file: Option<&Path>) -> String {
         .iter()
         .map(|Finding { rule, place, detail }| {
             let mut location = json!({ "logicalLocations": [{ "fullyQualifiedName": place, "kind": "property" }] });
-            if let Some(file) = file {
+            if let (Some(file), Value::Object(members)) = (file, &mut location) {
                 let uri = file.to_string_lossy().replace('\\', "/");
-                location["physicalLocation"] = json!({ "artifactLocation": { "uri": uri } });
+                members.insert("physicalLocation".to_owned(), json!({ "artifactLocation": { "uri": uri } }));
             }
             json!({
                 "ruleId": rule.id,
