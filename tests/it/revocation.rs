@@ -139,7 +139,7 @@ fn only_the_credential_opens_the_route() {
     let issuer = Issuer::new();
     let server = server(&issuer);
     let entry = json!({"revoke": "subject", "iss": ISSUER, "sub": "alice", "valid_after": now()}).to_string();
-    let almost = &CREDENTIAL[..CREDENTIAL.len() - 1];
+    let almost = CREDENTIAL.strip_suffix(char::is_numeric).unwrap();
     for authorization in [
         None,
         Some(String::new()),
