@@ -25,7 +25,6 @@ use super::{
     unix_now, until,
 };
 use crate::{
-    fetch,
     snapshot::{KeyHealth, KeysFrom},
     token::{IssuerProfile, KeyOrigin, KeySet, WantedKey},
 };
@@ -90,7 +89,7 @@ pub(super) struct Issuer<T> {
     source: KeySource,
     settings: FetchSettings,
     generation: u64,
-    transport: Option<Arc<T>>,
+    transport: Arc<T>,
     commands: mpsc::Receiver<Command>,
     updates: mpsc::Sender<Update>,
     keeper: Option<Keeper>,
@@ -128,7 +127,8 @@ impl Issuer<Network> {
     ) -> Option<Self> {
         let (KeySource::Url { fetch, .. } | KeySource::Discovery { fetch, .. }) = &source else { return None };
         let settings = fetch.clone();
-        Some(Self::new(profile, source, settings, generation, None, commands, updates))
+        let network = Arc::new(Network::new(settings.http.clone()));
+        Some(Self::new(profile, source, settings, generation, network, commands, updates))
     }
 
     /// With keys over a restart.
@@ -140,17 +140,6 @@ impl Issuer<Network> {
     /// Runs until the publisher is gone.
     pub(super) async fn run_over_network(mut self) {
         self.recall().await;
-        let settings = self.settings.http.clone();
-        // Loading the system's certificates reads files.
-        let network = tokio::task::spawn_blocking(move || Network::new(settings)).await;
-        match network {
-            Ok(Ok(network)) => self.transport = Some(Arc::new(network)),
-            Ok(Err(error)) => self.fail(&error),
-            Err(error) => self.fail(&fetch::Error::Client { reason: error.to_string() }.into()),
-        }
-        if self.transport.is_none() {
-            self.tell(KeyChange::Same, true).await;
-        }
         self.run().await;
     }
 }
@@ -161,7 +150,7 @@ impl<T: Transport> Issuer<T> {
         source: KeySource,
         settings: FetchSettings,
         generation: u64,
-        transport: Option<Arc<T>>,
+        transport: Arc<T>,
         commands: mpsc::Receiver<Command>,
         updates: mpsc::Sender<Update>,
     ) -> Self {
@@ -218,10 +207,10 @@ impl<T: Transport> Issuer<T> {
                     self.tell(KeyChange::Gone, false).await;
                 }
                 // Before the commands: a flood of them must not keep a refresh from beginning.
-                () = sleep_until(self.next_fetch), if in_flight.is_none() => in_flight = self.begin(false),
+                () = sleep_until(self.next_fetch), if in_flight.is_none() => in_flight = Some(self.begin(false)),
                 command = self.commands.recv() => match command {
                     None => return,
-                    Some(Command::Refresh) => in_flight = in_flight.or_else(|| self.begin(true)),
+                    Some(Command::Refresh) => in_flight = Some(in_flight.unwrap_or_else(|| self.begin(true))),
                     Some(Command::Want(waiter)) => in_flight = self.want(waiter, in_flight),
                 },
                 () = until(self.health_due) => self.tell(KeyChange::Same, false).await,
@@ -257,7 +246,7 @@ impl<T: Transport> Issuer<T> {
         self.last_forced = Some(now);
         self.health.forced_refreshes = self.health.forced_refreshes.saturating_add(1);
         self.wait(waiter);
-        self.begin(false)
+        Some(self.begin(false))
     }
 
     fn wait(&mut self, waiter: Waiter) {
@@ -267,14 +256,8 @@ impl<T: Transport> Issuer<T> {
         }
     }
 
-    /// Starts a fetch; `looks`: at the files of certificates first. `None` when the client could not be made, which time
-    /// does not mend.
-    fn begin(&mut self, looks: bool) -> Option<InFlight> {
-        let Some(transport) = self.transport.clone() else {
-            self.next_fetch = Instant::now() + BACKOFF.1;
-            self.waiters.clear();
-            return None;
-        };
+    /// Starts a fetch; `looks`: at the files of certificates first.
+    fn begin(&self, looks: bool) -> InFlight {
         let plan = Plan {
             profile: self.profile.clone(),
             source: self.source.clone(),
@@ -285,7 +268,7 @@ impl<T: Transport> Issuer<T> {
             etag: self.etag.clone(),
             looks,
         };
-        Some(Box::pin(plan.fetch(transport)))
+        Box::pin(plan.fetch(Arc::clone(&self.transport)))
     }
 
     /// A fetch ended; are there keys in it?

@@ -167,8 +167,18 @@ impl Place {
     }
 
     fn load(&self, profile: &IssuerProfile, max_stale: Duration, now: u64) -> Result<Option<Kept>, Unusable> {
-        let Some(content) = state::read(&self.path(), LONGEST)? else { return Ok(None) };
-        let file: File = serde_json::from_slice(&content).map_err(|_| Unusable::Damaged)?;
+        let content = state::read(&self.path(), LONGEST)?;
+        content.map(|content| self.understand(&content, profile, max_stale, now)).transpose()
+    }
+
+    fn understand(
+        &self,
+        content: &[u8],
+        profile: &IssuerProfile,
+        max_stale: Duration,
+        now: u64,
+    ) -> Result<Kept, Unusable> {
+        let file: File = serde_json::from_slice(content).map_err(|_| Unusable::Damaged)?;
         if file.version != VERSION || file.digest != file_digest(&file) {
             return Err(Unusable::Damaged);
         }
@@ -184,7 +194,7 @@ impl Place {
         }
         let keys = KeySet::parse(file.jwks.get().as_bytes(), KeyOrigin::Remote, profile.algorithms())
             .map_err(|error| Unusable::NotAdmitted(error.to_string()))?;
-        Ok(Some(Kept { keys, fetched_at: file.fetched_at, age }))
+        Ok(Kept { keys, fetched_at: file.fetched_at, age })
     }
 
     fn digest(&self, fetched_at: u64, jwks: &str) -> String {

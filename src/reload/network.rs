@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::OnceCell;
+
 use crate::fetch::{self, Client, HeaderValue, Request, StatusCode, Url, header};
 
 /// A longer entity tag is not remembered.
@@ -56,17 +58,29 @@ pub(super) enum FetchError {
 }
 
 /// The real network.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Network {
-    client: Arc<Client>,
+    settings: fetch::Settings,
+    /// Made by the first request; one that cannot be made is tried again by the next.
+    client: OnceCell<Arc<Client>>,
 }
 
 // === impl Network ===
 
 impl Network {
-    /// A client for one issuer. Reads files.
-    pub(super) fn new(settings: fetch::Settings) -> Result<Self, FetchError> {
-        Ok(Self { client: Arc::new(Client::new(settings)?) })
+    /// A client for one issuer.
+    pub(super) fn new(settings: fetch::Settings) -> Self {
+        Self { settings, client: OnceCell::new() }
+    }
+
+    async fn client(&self) -> Result<&Arc<Client>, FetchError> {
+        let make = async || {
+            let settings = self.settings.clone();
+            // Loading certificates reads files.
+            let made = tokio::task::spawn_blocking(move || Client::new(settings)).await;
+            made.map_err(|error| fetch::Error::Client { reason: error.to_string() })?.map(Arc::new)
+        };
+        Ok(self.client.get_or_try_init(make).await?)
     }
 }
 
@@ -78,7 +92,7 @@ impl Transport for Network {
         if let Some(tag) = tag {
             request = request.header(header::IF_NONE_MATCH, tag);
         }
-        let response = self.client.send(request).await?;
+        let response = self.client().await?.send(request).await?;
         let max_age = response.max_age();
         match response.status {
             StatusCode::OK => {}
@@ -92,7 +106,9 @@ impl Transport for Network {
     }
 
     async fn look(&self) {
-        self.client.look().await;
+        if let Some(client) = self.client.get() {
+            client.look().await;
+        }
     }
 }
 

@@ -335,6 +335,10 @@ fn jwks(data: &[u8]) {
     if let Ok(remote) = KeySet::parse(data, KeyOrigin::Remote, &Algorithm::ALL) {
         let local = KeySet::parse(data, KeyOrigin::Local, &Algorithm::ALL);
         assert!(local.is_err() || local.unwrap().len() >= remote.len(), "a remote origin admits more");
+        // What is kept of it over a restart is the same set, and nothing else.
+        let kept = remote.admitted_of(data, KeyOrigin::Remote).unwrap();
+        let again = KeySet::parse(kept.as_bytes(), KeyOrigin::Remote, &Algorithm::ALL).unwrap();
+        assert_eq!((again.digest(), again.dropped()), (remote.digest(), &[][..]));
     }
 }
 

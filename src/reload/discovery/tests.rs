@@ -104,3 +104,22 @@ fn metadata_says_where_to_introspect_and_hints_at_algorithms() {
         r#","id_token_signing_alg_values_supported":["RS256"],"access_token_signing_alg_values_supported":["ES256"]"#;
     check(both, None, false);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_document_speaks_for_another_issuer(
+        issuer in ".{0,40}",
+        jwks in ".{0,40}",
+        junk in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+    ) {
+        let from = Url::parse("https://idp.example/m").unwrap();
+        let read = |document: &[u8]| read(document, "https://idp.example", &from, false, &[Algorithm::ES256]);
+        let document = serde_json::json!({ "issuer": issuer, "jwks_uri": "https://idp.example/k" }).to_string();
+        assert_eq!(read(document.as_bytes()).is_ok(), issuer == "https://idp.example");
+        let document = serde_json::json!({ "issuer": "https://idp.example", "jwks_uri": jwks }).to_string();
+        if let Ok(metadata) = read(document.as_bytes()) {
+            assert_eq!(metadata.jwks.scheme(), "https");
+        }
+        assert!(read(&junk).is_err());
+    }
+}

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{super::network::Get, *};
-use crate::token::{Algorithm, ProfileSettings, SigningKey};
+use crate::{
+    fetch,
+    token::{Algorithm, ProfileSettings, SigningKey},
+};
 
 const ISSUER: &str = "https://idp.example";
 const KEYS_URL: &str = "https://idp.example/keys";
@@ -81,7 +84,7 @@ impl Rig {
         });
         let (commands, from_publisher) = mpsc::channel(4096);
         let (to_publisher, updates) = mpsc::channel(64);
-        let transport = Some(Arc::clone(&network));
+        let transport = Arc::clone(&network);
         let mut issuer = Issuer::new(profile.unwrap(), source, settings, 0, transport, from_publisher, to_publisher);
         if let Some(directory) = directory {
             issuer.keeper = Some(Keeper::new(Some(directory.to_owned()), &issuer.profile, &issuer.source));

@@ -102,6 +102,14 @@ fn a_file_that_is_not_as_it_was_written_is_not_used() {
         assert_ne!(damaged, good);
         check(damaged.as_bytes(), "damaged");
     }
+    let bytes = good.as_bytes();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut flipped = bytes.to_vec();
+            flipped[at] ^= 1 << bit;
+            assert!(place.understand(&flipped, &profile(ISSUER, Algorithm::ES256), HOUR, NOW).is_err(), "{at} {bit}");
+        }
+    }
     check(&[0xff; 10], "damaged");
     check(&vec![b' '; 1 << 21], "longer than it can be");
     fs::remove_file(place.path()).unwrap();

@@ -42,6 +42,9 @@ pub struct RevocationSet {
     tables: [Table; RevocationKind::ALL.len()],
 }
 
+/// A hash under way: an issuer is in it, and a kind and a value are still to come.
+struct IssuerPart(SipHasher24);
+
 type Table = HashMap<RevocationDigest, Mark, BuildHasherDefault<AlreadyHashed>>;
 
 /// A digest is a hash: its first half is used as it is.
@@ -64,13 +67,15 @@ impl RevocationKey {
     /// The digest of a name. Its parts are told apart by their lengths.
     #[must_use]
     pub fn digest(&self, kind: RevocationKind, issuer: &str, value: &str) -> RevocationDigest {
+        self.issuer(issuer).digest(kind, value)
+    }
+
+    /// The part of digests that names of one issuer share.
+    fn issuer(&self, issuer: &str) -> IssuerPart {
         let mut hasher = SipHasher24::new_with_keys(self.0, self.1);
-        hasher.write_u64((issuer.len() as u64) << 8 | kind.index() as u64);
+        hasher.write_u64(issuer.len() as u64);
         hasher.write(issuer.as_bytes());
-        hasher.write(value.as_bytes());
-        let hash = hasher.finish128().as_u128();
-        let quarter = |shift: u32| u32::try_from(hash >> shift & u128::from(u32::MAX)).unwrap_or_default();
-        RevocationDigest([quarter(0), quarter(32), quarter(64), quarter(96)])
+        IssuerPart(hasher)
     }
 
     /// The digest of an entry's target.
@@ -78,6 +83,17 @@ impl RevocationKey {
     pub fn digest_of(&self, target: &Target) -> RevocationDigest {
         let (kind, issuer, value) = target.parts();
         self.digest(kind, issuer, value)
+    }
+}
+
+impl IssuerPart {
+    fn digest(&self, kind: RevocationKind, value: &str) -> RevocationDigest {
+        let mut hasher = self.0;
+        hasher.write_u8(kind as u8);
+        hasher.write(value.as_bytes());
+        let hash = hasher.finish128().as_u128();
+        let quarter = |shift: u32| u32::try_from(hash >> shift & u128::from(u32::MAX)).unwrap_or_default();
+        RevocationDigest([quarter(0), quarter(32), quarter(64), quarter(96)])
     }
 }
 
@@ -291,21 +307,24 @@ pub fn find_revocation(
     has: impl Fn(RevocationKind) -> bool,
     get: impl Fn(RevocationKind, &RevocationDigest) -> Option<Mark>,
 ) -> Option<Revoked> {
-    let issuer = claims.issuer();
+    if !RevocationKind::ALL.into_iter().any(&has) {
+        return None;
+    }
+    let issuer = key.issuer(claims.issuer());
     let issued_at = claims.issued_at();
-    let ask = |kind: RevocationKind, issuer: &str, value: &str| {
-        let mark = get(kind, &key.digest(kind, issuer, value))?;
+    let ask = |kind: RevocationKind, part: &IssuerPart, value: &str| {
+        let mark = get(kind, &part.digest(kind, value))?;
         let revoked = Revoked { kind, valid_after: mark.valid_after(), issued_at };
         mark.hits(issued_at, now).then_some(revoked)
     };
     RevocationKind::ALL.into_iter().filter(|kind| has(*kind)).find_map(|kind| match kind {
-        RevocationKind::Token => ask(kind, issuer, claims.id()?),
-        RevocationKind::Subject => ask(kind, issuer, claims.subject()?),
-        RevocationKind::Session => ask(kind, issuer, claims.session_id()?),
-        RevocationKind::Client => claims.clients().find_map(|client| ask(kind, issuer, client)),
-        RevocationKind::Tenant => claims.tenants().iter().find_map(|tenant| ask(kind, "", tenant)),
-        RevocationKind::Issuer => ask(kind, issuer, ""),
-        RevocationKind::Key => ask(kind, issuer, claims.key_id()?),
+        RevocationKind::Token => ask(kind, &issuer, claims.id()?),
+        RevocationKind::Subject => ask(kind, &issuer, claims.subject()?),
+        RevocationKind::Session => ask(kind, &issuer, claims.session_id()?),
+        RevocationKind::Client => claims.clients().find_map(|client| ask(kind, &issuer, client)),
+        RevocationKind::Tenant => claims.tenants().iter().find_map(|tenant| ask(kind, &key.issuer(""), tenant)),
+        RevocationKind::Issuer => ask(kind, &issuer, ""),
+        RevocationKind::Key => ask(kind, &issuer, claims.key_id()?),
     })
 }
 

@@ -57,7 +57,7 @@ impl Provider {
 
     /// One that is bound to the provider's test key: only good with a [`Self::proof`].
     pub(crate) fn bound_token(&self, resource: &str) -> String {
-        let proof = self.proof(json!({"htm": "POST", "htu": format!("{}/token", self.issuer)}));
+        let proof = self.proof(&json!({"htm": "POST", "htu": format!("{}/token", self.issuer)}));
         self.token_with(resource, &[("dpop", &proof)])
     }
 
@@ -86,7 +86,7 @@ impl Provider {
     }
 
     /// A DPoP proof with these claims besides `jti` and `iat`, which they may override; `token` makes the `ath`.
-    pub(crate) fn proof(&self, claims: Value) -> String {
+    pub(crate) fn proof(&self, claims: &Value) -> String {
         self.control("proof", &claims.to_string()).json()["proof"].as_str().unwrap().to_owned()
     }
 
