@@ -100,7 +100,7 @@ mod tests {
     async fn only_the_whole_credential_presented_once_counts() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("credential");
-        fs::write(&file, "  0123456789abcdef\n").unwrap();
+        fs::write(&file, "0123456789abcdef\n").unwrap();
         let credential = of(&file);
         check(&credential, &["Bearer 0123456789abcdef"], true).await;
         check(&credential, &["bearer  0123456789abcdef"], true).await;
