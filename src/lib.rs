@@ -7,6 +7,8 @@
 //!  └ serve::<door>: parse ───────────► AccessRequest + Option<RawToken>            Err → 400
 //!     └ snapshot: take Arc<Snapshot> once
 //!        └ token: RawToken → UnverifiedHeader → IssuerProfile → VerifyKey → VerifiedClaims   Err → 401 (503 if no keys were ever had)
+//!           │  (an opaque token: introspection, what its issuer says → VerifiedClaims)
+//!           └ on every request: authorize::admit (revoked, status, live record), token::check_sender     Err → 401, 403, 503
 //!           └ input: AccessRequest + Caller ─► policy::Value
 //!              └ policy: PolicySet + input ─► Outcome                              Err → Deny (500 on the OPA door)
 //!                 └ authorize::decide(Outcome) ─► Decision
