@@ -31,6 +31,8 @@ struct Places {
     held: HashMap<ProofHolder, usize>,
     /// By the last second in which they would be accepted.
     ends: BTreeMap<i64, Vec<(ProofName, ProofHolder)>>,
+    /// Proofs that ended before this second are forgotten.
+    forgotten: i64,
 }
 
 /// One key may hold this part of the room.
@@ -51,7 +53,9 @@ impl Replays {
         // A panic while it was held would have left at worst an entry that nobody counts.
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.forget_before(now);
-        if places.seen.contains(&proof.name) {
+        // The clock went back, or this request asked it before another one that came here first: whether such a proof was
+        // here before is not known any more.
+        if proof.last_valid.0 < places.forgotten || places.seen.contains(&proof.name) {
             return Err(ProofError::Replayed);
         }
         if places.seen.len() >= self.most {
@@ -73,6 +77,7 @@ impl Replays {
 
 impl Places {
     fn forget_before(&mut self, now: UnixTime) {
+        self.forgotten = self.forgotten.max(now.0);
         while let Some(entry) = self.ends.first_entry().filter(|entry| *entry.key() < now.0) {
             for (name, holder) in entry.remove() {
                 self.seen.remove(&name);
@@ -127,6 +132,21 @@ mod tests {
                 (2, 1, 161, 161, "dpop_proof_replayed"),
                 // From here on its own date refuses it before it comes here.
                 (1, 1, 221, 161, "ok"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_no_proof_new() {
+        check(
+            100,
+            &[
+                (1, 1, 160, 100, "ok"),
+                (2, 1, 161, 161, "ok"),
+                // It was forgotten at 161, and would be accepted at 160.
+                (1, 1, 160, 160, "dpop_proof_replayed"),
+                (2, 1, 161, 160, "dpop_proof_replayed"),
+                (3, 1, 161, 160, "ok"),
             ],
         );
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{IntrospectionError, IntrospectionFault, IntrospectionSettings};
 use crate::token::{
+    binding::Confirmation,
     claims::{Payload, VerifiedClaims, Voucher, strings},
     compact::{Compact, EmptyPayload, Limits, RawToken},
     error::{TokenError, Untrusted},
@@ -96,6 +97,14 @@ pub fn confirm(
             let issuer = profile.issuer().to_owned();
             return Err(IntrospectionError::Contradiction { issuer, claim }.into());
         }
+    }
+    // RFC 9449 §6.2, RFC 8705 §3.2: the issuer may tell the binding here. One that the token does not have itself would be
+    // proved by nobody.
+    if let Some(said) = Confirmation::read(&members)?
+        && claims.confirmation() != Some(&said)
+    {
+        let issuer = profile.issuer().to_owned();
+        return Err(IntrospectionError::Contradiction { issuer, claim: "cnf" }.into());
     }
     if !members.contains_key("exp") {
         members.insert("exp".to_owned(), claims.expires_at().into());

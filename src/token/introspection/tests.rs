@@ -352,6 +352,36 @@ fn a_second_opinion_is_about_the_same_token() {
     }
 }
 
+#[test]
+fn a_binding_that_only_the_issuer_tells_is_not_overlooked() {
+    let (ours, other) = ("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    let profile = profile(IntrospectionSettings { jwt: JwtOpinion::Always, ..settings() });
+    for (own, opinion, want) in [
+        (json!(null), json!({"active": true}), Ok(())),
+        (json!({"jkt": ours}), json!({"active": true}), Ok(())),
+        (json!({"jkt": ours}), json!({"active": true, "token_type": "DPoP", "cnf": {"jkt": ours}}), Ok(())),
+        (json!({"jkt": ours}), json!({"active": true, "cnf": {"jkt": other}}), Err("introspection_contradiction")),
+        (
+            json!(null),
+            json!({"active": true, "token_type": "DPoP", "cnf": {"jkt": ours}}),
+            Err("introspection_contradiction"),
+        ),
+        (json!(null), json!({"active": true, "cnf": {"x5t#S256": ours}}), Err("introspection_contradiction")),
+        (
+            json!({"jkt": ours}),
+            json!({"active": true, "cnf": {"jkt": ours, "x5t#S256": ours}}),
+            Err("introspection_contradiction"),
+        ),
+        (json!(null), json!({"active": true, "cnf": {"jwk": {}}}), Err("confirmation_unknown")),
+        (json!(null), json!({"active": true, "cnf": null}), Err("confirmation_malformed")),
+    ] {
+        let claims = judge(&Value::Object(answer(json!({ "cnf": own }))).to_string(), settings()).unwrap();
+        let body = opinion.to_string();
+        let got = confirm(&claims, AnswerForm::Json, body.as_bytes(), &profile, None, UnixTime(NOW));
+        assert_eq!(got.as_ref().map_err(code), want.as_ref().map_err(|code| *code), "{own} {opinion}");
+    }
+}
+
 // === tokens and settings ===
 
 #[test]
