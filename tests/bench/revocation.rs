@@ -111,27 +111,27 @@ fn ask(bencher: Bencher<'_, '_>, store: &Store) {
     });
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn nothing_revoked(bencher: Bencher<'_, '_>) {
     ask(bencher, &NOTHING);
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn a_million_tokens(bencher: Bencher<'_, '_>) {
     ask(bencher, &TOKENS_ONLY);
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn a_million_subjects(bencher: Bencher<'_, '_>) {
     ask(bencher, &SUBJECTS);
 }
 
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1000)]
 fn a_million_tokens_and_every_other_kind(bencher: Bencher<'_, '_>) {
     ask(bencher, &ALL_KINDS);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn busy(bencher: Bencher<'_, '_>) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
