@@ -4,6 +4,7 @@
 //! application brings its own input. Neither decides anything, and neither lets a client set what claimgate asserts.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -133,12 +134,27 @@ fn token_value(claims: &VerifiedClaims) -> Value {
 #[must_use]
 pub fn live_record<'s>(claims: &VerifiedClaims, snapshot: &'s Snapshot) -> Option<&'s Value> {
     let source = snapshot.subject.as_ref()?;
-    let key = match source.key.as_str() {
-        "sub" => claims.subject()?,
-        claim => claims.claims().get(claim)?.as_str()?,
-    };
+    let key = live_key(claims, &source.key).ok()??;
     let records = snapshot.policies.base_data(&source.from)?;
-    records.as_object().ok()?.get(&Value::from(key)).filter(|record| !matches!(record, Value::Null))
+    records.as_object().ok()?.get(&Value::from(&*key)).filter(|record| !matches!(record, Value::Null))
+}
+
+/// Under which name the caller's record is: the key claim's text, or the digits of a whole number, since the names of
+/// an object are text. `Ok(None)`: the token has no such claim; `Err`: it has one that can name nothing.
+pub(crate) fn live_key<'c>(claims: &'c VerifiedClaims, claim: &str) -> Result<Option<Cow<'c, str>>, ()> {
+    if claim == "sub" {
+        return Ok(claims.subject().map(Cow::Borrowed));
+    }
+    match claims.claims().get(claim) {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::String(text)) => Ok(Some(Cow::Borrowed(text))),
+        Some(serde_json::Value::Number(number)) => {
+            let digits = number.to_string();
+            let is_whole = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+            if is_whole { Ok(Some(Cow::Owned(digits))) } else { Err(()) }
+        }
+        Some(_) => Err(()),
+    }
 }
 
 fn request_value(request: &AccessRequest) -> Value {

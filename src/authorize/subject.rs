@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 use super::DenyReason;
 use crate::{
-    input::live_record,
+    input::{live_key, live_record},
     policy::Value,
     snapshot::{Snapshot, UnknownSubject},
     token::{RevocationKind, Revoked, VerifiedClaims},
@@ -24,6 +24,9 @@ const VALID_AFTER: &str = "valid_after";
 /// Does the caller's record let it in?
 pub(super) fn check(snapshot: &Snapshot, claims: &VerifiedClaims) -> Result<(), DenyReason> {
     let Some(source) = &snapshot.subject else { return Ok(()) };
+    if live_key(claims, &source.key).is_err() {
+        return Err(DenyReason::SubjectMalformed("the claim that names it is neither text nor a whole number"));
+    }
     let Some(record) = live_record(claims, snapshot) else {
         return match source.unknown {
             UnknownSubject::Deny => Err(DenyReason::SubjectUnknown),

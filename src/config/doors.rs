@@ -56,6 +56,7 @@ pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
     let (limits, key_patience) = read_limits(root);
     let (opa_identity, default_decision) = read_opa(root);
     let (trusted_peers, forwarded_headers, identity_headers) = read_forward_auth(root);
+    refuse_addresses_with_tokens(root, &token_sources, &forwarded_headers);
     let mut shutdown = root.section("shutdown");
     let settings = Settings {
         listen,
@@ -83,6 +84,19 @@ pub(super) fn read(root: &mut Section<'_>) -> (Settings, u32) {
     };
     shutdown.finish();
     (settings, mode)
+}
+
+/// A token in the query stands in these headers too, as the proxy sends them.
+fn refuse_addresses_with_tokens(root: &Section<'_>, sources: &[TokenSource], headers: &[String]) {
+    const ADDRESSES: [&str; 4] = ["x-original-uri", "x-original-url", "x-forwarded-uri", "referer"];
+    let in_query = sources.iter().any(|source| matches!(source, TokenSource::Query(_)));
+    if let Some(name) = headers.iter().find(|name| in_query && ADDRESSES.contains(&name.as_str())) {
+        let message = format!(
+            "`{name}` holds the query, and `token.sources` takes tokens from there, so policy and the decision log would see \
+             them; policy has the address without the token in `input.request`"
+        );
+        root.problem(Code::InvalidValue, "forward_auth.headers", message);
+    }
 }
 
 fn read_listen(root: &mut Section<'_>, mode: u32) -> Vec<Listen> {

@@ -163,3 +163,22 @@ fn records_that_could_never_be_looked_up_do_not_load() {
     check(r#"{"users": [{"name": "alice"}]}"#, 1, "subject_not_an_object");
     check(r#"{"users": "alice"}"#, 1, "is not an object of records");
 }
+
+#[test]
+fn a_key_that_is_no_text_finds_its_record_or_ends_the_request() {
+    let issuer = Issuer::new();
+    let options = ", key: role, status: status, unknown: claims_only";
+    let server = server(&issuer, options, &json!({"42": {"status": "suspended"}}));
+    for (role, want) in [
+        (json!("42"), 403),
+        (json!(42), 403),
+        (json!(43), 200),
+        (json!(null), 200),
+        (json!(4.5), 403),
+        (json!([42]), 403),
+        (json!({"id": 42}), 403),
+        (json!(true), 403),
+    ] {
+        assert_eq!(status(&server, &issuer.token_with(json!({ "role": role }))), want, "{role}");
+    }
+}
