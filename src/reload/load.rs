@@ -219,6 +219,12 @@ fn build_world(
     };
     let entrypoint = entrypoint.map_err(|error| problems.push(missing(error))).ok().flatten();
     problems.extend(settings.subject.as_ref().and_then(|subject| unusable_records(&policies, subject)));
+    if let (None, Some(subject), 2..) = (before, &settings.subject, settings.profiles.len()) {
+        let (from, key) = (subject.from.join("."), &subject.key);
+        tracing::warn!(
+            "the records in `data.{from}` are found by `{key}` whoever issued the token; the issuers' names must not meet"
+        );
+    }
     if let Some(profiles) = &profiles {
         problems.extend(unprojected_claims(&policies, profiles));
     }
