@@ -26,7 +26,7 @@
 //! | layer | module | its single responsibility |
 //! |---|---|---|
 //! | 0 | [`request`], [`path`], [`shutdown`] | the question; the one path canonicaliser; signals → drain |
-//! | 0 | [`state`] | the directory of what outlives a restart: private, and its files whole |
+//! | 0 | [`state`] | the directory of what outlives a restart: private, and its files whole; how small files are read |
 //! | 1 | [`token`] | bytes → `VerifiedClaims`, or why not. The only user of `jsonwebtoken` |
 //! | 1 | [`policy`] | (policy set, input) → `Outcome`. The only user of `regorus` |
 //! | 2 | [`input`] | the document that policy sees; owns the reserved keys |

@@ -2,6 +2,8 @@
 //!
 //! It belongs to this program alone: a directory that others may write into is refused, because whoever writes there
 //! says which keys are believed. A file in it appears whole or not at all. Nothing here knows what the files mean.
+//!
+//! [`read_regular`] also reads the small files that operators name: credentials, certificates, keys.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -145,7 +147,7 @@ pub fn replace(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 /// The system's; `InvalidData` when it is too long, is no regular file, or others may write it.
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
-    // Without following a link, and before opening: opening a pipe waits for a writer.
+    // Without following a link.
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -157,12 +159,24 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     if metadata.mode() & SHARED != 0 {
         return Err(invalid("others may write it"));
     }
+    read_regular(path, limit).map(Some)
+}
+
+/// All of a regular file of at most `limit` bytes. Nothing else is opened: opening a pipe waits for a writer.
+///
+/// # Errors
+/// The system's; `InvalidData` when it is too long or no regular file.
+pub fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+    if !fs::metadata(path)?.is_file() {
+        return Err(invalid("it is not a regular file".to_owned()));
+    }
     let mut content = Vec::new();
     File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut content)?;
     if u64::try_from(content.len()).is_ok_and(|length| length > limit) {
-        return Err(invalid("it is longer than it can be"));
+        return Err(invalid(format!("it has more than {limit} bytes")));
     }
-    Ok(Some(content))
+    Ok(content)
 }
 
 /// The operating system's word on a file or connection, without its number.
@@ -297,7 +311,8 @@ mod tests {
         let path = home.path().join("a");
         let check = |why: &str| assert!(read(&path, 4).unwrap_err().to_string().contains(why), "{why}");
         fs::write(&path, "12345").unwrap();
-        check("longer");
+        check("more than 4 bytes");
+        assert!(read_regular(home.path(), 4).unwrap_err().to_string().contains("regular"));
         fs::write(&path, "1234").unwrap();
         set_mode(&path, 0o666);
         check("others");

@@ -1,17 +1,12 @@
 //! Certificates and keys from the operator's files: read whole, tried, and put into a client. What is wrong is told with
 //! the name of the setting and of the file.
 
-use std::{
-    fmt, fs,
-    fs::File,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::fmt;
 
 use reqwest::{Certificate, ClientBuilder, Identity};
 
 use super::{Error, Settings, root_cause};
-use crate::state::describe_io;
+use crate::state::{describe_io, read_regular};
 
 /// Largest certificate or key file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -33,7 +28,11 @@ impl Files {
     pub(super) fn read(settings: &Settings) -> Result<Self, Error> {
         let mut contents = Vec::new();
         for (setting, path) in settings.files() {
-            let content = read(path).map_err(|reason| Error::File { setting, path: path.clone(), reason })?;
+            let content = read_regular(path, MAX_BYTES).map_err(|error| Error::File {
+                setting,
+                path: path.clone(),
+                reason: describe_io(&error),
+            })?;
             contents.push((setting, content));
         }
         Ok(Self { contents })
@@ -116,18 +115,4 @@ fn file_error(settings: &Settings, setting: &str, reason: &str) -> Error {
         Some((setting, path)) => Error::File { setting, path: path.clone(), reason: reason.to_owned() },
         None => Error::Client { reason: reason.to_owned() },
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let shown = |error: io::Error| describe_io(&error);
-    // Opening a pipe waits for a writer.
-    if !fs::metadata(path).map_err(shown)?.is_file() {
-        return Err("it is not a regular file".to_owned());
-    }
-    let mut content = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content)).map_err(shown)?;
-    if u64::try_from(content.len()).is_ok_and(|length| length > MAX_BYTES) {
-        return Err("it is longer than 1MiB; this cannot be a file of certificates".to_owned());
-    }
-    Ok(content)
 }

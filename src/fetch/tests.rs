@@ -105,7 +105,7 @@ fn a_file_of_certificates_that_cannot_be_used_is_named_with_its_setting() {
         (ca(tls("client-key.pem")), Some("`ca_file`: `{}`: there is no certificate in it")),
         (ca(text("hello")), Some("`ca_file`: `{}`: there is no certificate in it")),
         (ca(text(broken)), Some("`ca_file`: `{}`: ")),
-        (ca(text(&" ".repeat((1 << 20) + 1))), Some("`ca_file`: `{}`: it is longer than 1MiB")),
+        (ca(text(&" ".repeat((1 << 20) + 1))), Some("`ca_file`: `{}`: it has more than 1048576 bytes")),
         (identity(key.clone(), key.clone()), Some("`client_certificate`: `{}`: there is no certificate in it")),
         (identity(certificate.clone(), certificate.clone()), Some("`client_key`: `{}`: there is no private key in it")),
         (identity(certificate.clone(), Some(tls("server-key.pem"))), Some("`client_key`: `{}`: it is not the key")),

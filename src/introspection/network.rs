@@ -1,13 +1,7 @@
 //! One question over HTTP: where to, our credentials, and what the status and the media type of the answer mean. Secrets
 //! are read for each question and kept nowhere; nothing that a server sent is repeated.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    path::Path,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::sync::OnceCell;
@@ -15,7 +9,7 @@ use tokio::sync::OnceCell;
 use crate::{
     fetch::{self, Client, HeaderValue, Request, Response, StatusCode, Url, header},
     snapshot::Handle,
-    state::describe_io,
+    state::{describe_io, read_regular},
     token::{
         ASSERTION_TYPE, AnswerForm, ClientAuthentication, IntrospectionEndpoint, IntrospectionFault as Fault,
         IntrospectionRequest, IntrospectionSettings, Secret, SecretSource, client_assertion,
@@ -184,25 +178,16 @@ async fn secret(source: &SecretSource) -> Result<Secret, Fault> {
         SecretSource::File(path) => path.clone(),
     };
     let shown = path.display().to_string();
-    let read = tokio::task::spawn_blocking(move || read(&path)).await;
-    let text = match read {
-        Ok(Ok(text)) => text,
+    let read = tokio::task::spawn_blocking(move || read_regular(&path, MOST_SECRET_BYTES)).await;
+    let bytes = match read {
+        Ok(Ok(bytes)) => bytes,
         Ok(Err(error)) => return Err(Fault::Credentials(format!("`{shown}`: {}", describe_io(&error)))),
         Err(error) => return Err(Fault::Credentials(error.to_string())),
     };
+    let text = String::from_utf8(bytes).map_err(|_| Fault::Credentials(format!("`{shown}` is not UTF-8 text")))?;
     let secret = Secret::new(&text);
     if secret.is_empty() {
         return Err(Fault::Credentials(format!("`{shown}` is empty")));
     }
     Ok(secret)
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    // Opening a pipe waits for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    File::open(path)?.take(MOST_SECRET_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -1,17 +1,20 @@
 //! The credential of whoever may revoke. It is compared in constant time and shown nowhere.
 
-use std::{fs, io, io::Read as _, path::Path};
+use std::{io, path::Path};
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
 
-use crate::token::{Secret, SecretSource};
+use crate::{
+    state::read_regular,
+    token::{Secret, SecretSource},
+};
 
 /// Shorter ones can be guessed.
 pub const SHORTEST_CREDENTIAL: usize = 16;
-/// A file is read no further.
+/// A longer file holds something else.
 const MOST_BYTES: u64 = 4096;
 
 /// Bearer credentials, each of which is enough: given, or in a file that is read anew for each request. So a new one counts
@@ -99,17 +102,14 @@ fn secret(source: &SecretSource) -> Result<Secret, CredentialError> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // Opening a pipe waits for a writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    fs::File::open(path)?.take(MOST_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text");
+    String::from_utf8(read_regular(path, MOST_BYTES)?).map_err(not_text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

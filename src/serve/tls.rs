@@ -6,7 +6,7 @@
 //! it. It makes nobody a caller.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -27,7 +27,10 @@ use rustls::{
 use tokio::{net::TcpStream, sync::watch};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::token::CertificateThumbprint;
+use crate::{
+    state::{describe_io, read_regular},
+    token::CertificateThumbprint,
+};
 
 /// The files, and whether clients are asked for certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub(super) struct Tls {
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// No PEM file is longer.
-const LONGEST_FILE: usize = 1 << 20;
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// The files as they were read together.
 struct Files {
@@ -229,11 +232,7 @@ impl Files {
 
 fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     let failed = |problem: String| TlsError { file: file.to_owned(), problem };
-    let length = fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
-    if usize::try_from(length).map_or(true, |length| length > LONGEST_FILE) {
-        return Err(failed("it is longer than 1 MiB, so it is no PEM file".to_owned()));
-    }
-    fs::read(file).map_err(|error| failed(error.to_string()))
+    read_regular(file, LONGEST_FILE).map_err(|error| failed(describe_io(&error)))
 }
 
 /// At least one.
